@@ -1,0 +1,282 @@
+"""The record of a study: Optuna's storage is the one truth, a folder beside it holds the files.
+
+Each trial is created as one RUNNING row that already carries parameters, kind and reason, and
+is told with one result attribute, its constraint, and its state: few, short transactions.
+Optuna states: ``ok`` is COMPLETE; ``oom_gpu`` and ``invalid_config`` are PRUNED with a violated
+constraint, so that every Optuna sampler learns from them; the rest is FAIL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import autotune
+from autotune.config import Config, ParameterValue
+from autotune.errors import BadInput
+from autotune.study.codec import record_from_json, record_to_json
+from autotune.study.constraints import constraint_attributes
+from autotune.study.intents import Intent
+from autotune.study.lease import Lease, lease_store
+from autotune.study.paths import StudyPaths, make_private_folder, read_json, write_atomically
+from autotune.study.storage import open_storage, redact_url, storage_errors
+from autotune.trial import Outcome, Prediction, TrialKind, TrialRecord
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+FORMAT = 1
+RESULT = "result"
+CHOSEN = "chosen"
+INTENT = "autotune:intent"
+
+
+class Study:
+    """One study, opened; all its records in memory, every change written through."""
+
+    def __init__(self, paths: StudyPaths, settings: dict[str, Any], url: str) -> None:
+        self.paths = paths
+        self.settings = settings
+        self.url = url
+        self.storage: BaseStorage = open_storage(url)
+        self.lease: Lease | None = None
+        self._records: dict[int, TrialRecord] = {}
+        self._trial_ids: dict[int, int] = {}
+        self._intents: dict[int, Intent] = {}
+        self._study_id = self._find_or_create()
+
+    # -- opening
+
+    @classmethod
+    def create(
+        cls, paths: StudyPaths, space_yaml: str, settings: Mapping[str, Any], url: str | None = None
+    ) -> Study:
+        """Start a study; BadInput when its name is taken or its folder cannot be made."""
+        if paths.exists():
+            raise BadInput(
+                f"study {paths.name!r} exists already. `autotune resume {paths.name}` goes on with "
+                "it; give another --study NAME to start afresh."
+            )
+        make_private_folder(paths.folder)
+        make_private_folder(paths.trials)
+        url = url or f"sqlite:///{paths.database}"
+        complete = {
+            "format": FORMAT,
+            "name": paths.name,
+            "version": autotune.__version__,
+            "storage": redact_url(url),
+            **settings,
+        }
+        study = cls(paths, complete, url)
+        if study.load():
+            raise BadInput(
+                f"{redact_url(url)} already holds a study named {paths.name!r}. "
+                "Give another --study NAME."
+            )
+        write_atomically(paths.space, space_yaml)
+        with storage_errors(url):
+            study.storage.set_study_user_attr(study._study_id, "space", space_yaml)
+            study.storage.set_study_user_attr(study._study_id, "settings", complete)
+        write_atomically(paths.settings, json.dumps(complete, indent=2))
+        return study
+
+    @classmethod
+    def open(cls, paths: StudyPaths, url: str | None = None) -> Study:
+        """Open a study that exists; BadInput lists the known ones when it does not."""
+        settings = read_json(paths.settings)
+        if settings is None:
+            from autotune.study.paths import study_names
+
+            raise BadInput.unknown("study", paths.name, study_names())
+        if int(settings.get("format", 0)) > FORMAT:
+            raise BadInput(
+                f"{paths.settings}: written by a later autotune ({settings.get('version')}). "
+                "Upgrade autotune to open it."
+            )
+        stored = str(settings.get("storage") or f"sqlite:///{paths.database}")
+        if url is None and "***" in stored:
+            raise BadInput(
+                f"study {paths.name!r} is recorded in {stored}; its password is not kept. "
+                "Give --storage URL or set AUTOTUNE_STORAGE."
+            )
+        study = cls(paths, settings, url or stored)
+        study.load()
+        return study
+
+    def _find_or_create(self) -> int:
+        from optuna.exceptions import DuplicatedStudyError
+        from optuna.study import StudyDirection
+
+        name = self.paths.name
+        maximize = self.settings.get("direction", "maximize") == "maximize"
+        with storage_errors(self.url):
+            try:
+                direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
+                return self.storage.create_new_study([direction], name)
+            except DuplicatedStudyError:
+                return self.storage.get_study_id_from_name(name)
+
+    def load(self) -> list[TrialRecord]:
+        """Read every trial from the storage again."""
+        with storage_errors(self.url):
+            trials = self.storage.get_all_trials(self._study_id, deepcopy=False)
+        for trial in trials:
+            record = record_of(trial)
+            self._records[trial.number] = record
+            self._trial_ids[trial.number] = trial._trial_id
+            self._intents[trial.number] = Intent.from_json(trial.system_attrs.get(INTENT))
+        return self.records()
+
+    def hold(self) -> Lease:
+        """Become the study's one controller; StudyHeld names the one that is."""
+        journal = self.paths.folder / "journal" if self.url.startswith("journal:") else None
+        with storage_errors(self.url):
+            self.lease = Lease.acquire(lease_store(self.storage, journal), self.paths.name)
+        return self.lease
+
+    # -- reading
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.paths.name
+
+    def records(self) -> list[TrialRecord]:
+        """All trials by number, running ones included."""
+        return [self._records[number] for number in sorted(self._records)]
+
+    def record(self, number: int) -> TrialRecord:
+        """One trial; BadInput lists the range when there is no such number."""
+        if number not in self._records:
+            last = max(self._records, default=None)
+            known = "it has no trials yet" if last is None else f"it has 0 to {last}"
+            raise BadInput(f"study {self.name!r} has no trial {number}: {known}.")
+        return self._records[number]
+
+    def intent(self, number: int) -> Intent:
+        """What was last meant to be done with a trial."""
+        return self._intents.get(number, Intent())
+
+    # -- writing
+
+    def add(
+        self,
+        config: Config,
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        kind: TrialKind,
+        reason: str,
+        prediction: Prediction,
+        simulated: bool,
+    ) -> TrialRecord:
+        """Create a trial in one row: parameters, kind, reason and expectation are in it."""
+        from optuna.trial import TrialState, create_trial
+
+        active = {name: value for name, value in config.values.items() if value is not None}
+        chosen = {
+            "kind": kind,
+            "reason": reason,
+            "config_hash": config.hash,
+            "prediction": dataclasses.asdict(prediction),
+            "simulated": simulated,
+        }
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=active,
+            distributions={name: distributions[name] for name in active},
+            user_attrs={CHOSEN: chosen},
+            system_attrs={INTENT: Intent().to_json()},
+        )
+        with storage_errors(self.url):
+            trial_id = self.storage.create_new_trial(self._study_id, template)
+            number = self.storage.get_trial_number_from_id(trial_id)
+        record = TrialRecord(
+            number,
+            dict(config.values),
+            config.hash,
+            kind=kind,
+            reason=reason,
+            prediction=prediction,
+            simulated=simulated,
+        )
+        self._records[number] = record
+        self._trial_ids[number] = trial_id
+        self._intents[number] = Intent()
+        return record
+
+    def set_intent(self, number: int, intent: Intent) -> None:
+        """Write what is about to be done, before it is done."""
+        with storage_errors(self.url):
+            self.storage.set_trial_system_attr(self._trial_ids[number], INTENT, intent.to_json())
+        self._intents[number] = intent
+
+    def save_result(self, record: TrialRecord, attempt: int) -> None:
+        """Write the result file, whole, before anything is told."""
+        folder = self.paths.trial(record.number, attempt)
+        write_atomically(folder.result, json.dumps(record_to_json(record), indent=1))
+
+    def tell(self, record: TrialRecord) -> bool:
+        """Write a finished trial into the storage, once; False when it was told before.
+
+        The caller has made sure of the lease. Raises StorageAway when the database is gone;
+        the call may be repeated.
+        """
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        if record.outcome is None:
+            raise ValueError(f"trial {record.number} has no outcome to tell")
+        state = TrialState.FAIL
+        values = None
+        if record.outcome is Outcome.OK and record.measurement and record.measurement.objective:
+            state, values = TrialState.COMPLETE, [record.measurement.objective.value]
+        elif record.outcome in (Outcome.OOM_GPU, Outcome.INVALID_CONFIG):
+            state = TrialState.PRUNED
+        trial_id = self._trial_ids[record.number]
+        with storage_errors(self.url):
+            try:
+                self.storage.set_trial_user_attr(trial_id, RESULT, record_to_json(record))
+                for key, value in constraint_attributes(record.outcome).items():
+                    self.storage.set_trial_system_attr(trial_id, key, value)
+                self.storage.set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                return False
+        self._records[record.number] = record
+        return True
+
+    def note(self, key: str, value: Any) -> None:
+        """Keep a fact of the whole study (why it ended, say) as a user attribute."""
+        with storage_errors(self.url):
+            self.storage.set_study_user_attr(self._study_id, key, value)
+
+    def noted(self, key: str) -> Any:
+        """A fact kept by `note`; None when there is none."""
+        with storage_errors(self.url):
+            return self.storage.get_study_user_attrs(self._study_id).get(key)
+
+    def close(self) -> None:
+        """Give the lease back and let go of the storage."""
+        if self.lease is not None:
+            self.lease.release()
+            self.lease = None
+        self.storage.remove_session()
+
+
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """The record that an Optuna trial of ours holds (a bare one for a stranger's trial)."""
+    told = trial.user_attrs.get(RESULT)
+    if isinstance(told, dict):
+        try:
+            return dataclasses.replace(record_from_json(told), number=trial.number)
+        except ValueError:
+            pass
+    values: dict[str, ParameterValue] = dict(trial.params)
+    chosen = trial.user_attrs.get(CHOSEN) or {}
+    record = record_from_json({"number": trial.number, "values": values, "config_hash": Config(values).hash, **chosen})
+    if trial.state.is_finished():
+        record = dataclasses.replace(record, outcome=Outcome.CANCELLED, outcome_reason="told by another program")
+    return record
