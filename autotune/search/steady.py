@@ -141,7 +141,9 @@ def measure(
     per_gpu = tokens.value / workload.gpus if tokens else None
     flops = per_gpu * workload.flops_per_token if per_gpu and workload.flops_per_token else None
     memory = [m for m in (*(s.memory_gib for s in every), peak_memory_gib) if m is not None]
-    notes = _notes(steady, source if seconds else "", limits) + _contradictions(timed, time_s, tokens, workload)
+    notes = _notes(steady, source if seconds else "", limits) + _contradictions(
+        timed, time_s, tokens, workload
+    )
     return Measurement(
         step_time_s=time_s,
         tokens_per_s=tokens,
