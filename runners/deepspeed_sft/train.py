@@ -1,0 +1,189 @@
+"""Supervised fine-tuning of a causal language model under DeepSpeed, made to be compared.
+
+Everything that DeepSpeed can vary stands in `--deepspeed ds_config.json`; everything that decides
+what is learned (model, data, their order, the global batch, the loss) does not depend on it: the
+loss is the mean over the answer tokens of the global batch however that batch was cut. Weights
+are random and nothing is saved unless a path says otherwise.
+
+    python train.py --model config.json --deepspeed ds_config.json --steps 20
+
+It is started once per rank with RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the
+environment (autotune's launchers, torchrun and `deepspeed` all do that).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+RUNNERS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(RUNNERS))
+
+import deepspeed  # noqa: E402
+import torch  # noqa: E402
+from deepspeed.accelerator import get_accelerator  # noqa: E402
+from sft_data.instructions import (  # noqa: E402
+    SampleOrder,
+    collate,
+    load_examples,
+    load_tokenizer,
+    replica_indices,
+)
+from sft_data.models import DTYPES, build_model, default_tokenizer  # noqa: E402
+from sft_data.profiling import step_profiler  # noqa: E402
+from sft_data.steplog import step_line  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    """Flags of the program; `--deepspeed` holds the rest."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="HF config.json or a checkpoint folder")
+    parser.add_argument("--deepspeed", required=True, help="path of ds_config.json")
+    parser.add_argument("--data", default=str(RUNNERS / "sft_data" / "alpaca.jsonl"))
+    parser.add_argument("--tokenizer", help="folder of a HF tokenizer (default: the checkpoint's)")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seq-length", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--padding", choices=("longest", "max_length"), default="longest")
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--torch-compile", action="store_true")
+    parser.add_argument("--torch-compile-backend", default="inductor")
+    parser.add_argument("--torch-compile-mode", default="default")
+    parser.add_argument("--profile", choices=("torch", "nsys"))
+    parser.add_argument("--profile-dir", default="profile")
+    parser.add_argument("--load", help="DeepSpeed checkpoint folder to continue from")
+    parser.add_argument("--save", help="DeepSpeed checkpoint folder to write at the end")
+    parser.add_argument("--local_rank", type=int, help="passed by the deepspeed launcher")
+    return parser.parse_args()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Who trains on what: sizes derived from ds_config.json and the number of ranks."""
+
+    replicas: int
+    replica: int
+    micro_batch_size: int
+    accumulation: int
+
+    @classmethod
+    def of(cls, config: dict, rank: int, world_size: int) -> Layout:
+        """AutoTP groups are runs of consecutive ranks; the ranks of one share their samples."""
+        tensor = max(1, config.get("tensor_parallel", {}).get("autotp_size", 1))
+        return cls(
+            replicas=world_size // tensor,
+            replica=rank // tensor,
+            micro_batch_size=config["train_micro_batch_size_per_gpu"],
+            accumulation=config["gradient_accumulation_steps"],
+        )
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples per optimizer step over all replicas."""
+        return self.replicas * self.micro_batch_size * self.accumulation
+
+
+def precision_of(config: dict) -> str:
+    """fp32, bf16 or fp16 as the DeepSpeed config switches it on."""
+    enabled = [name for name in ("bf16", "fp16") if config.get(name, {}).get("enabled")]
+    return enabled[0] if enabled else "fp32"
+
+
+def build_engine(args: argparse.Namespace, config: dict):
+    """The model under DeepSpeed, compiled and checkpointing as asked."""
+    model = build_model(args.model, DTYPES[precision_of(config)], args.seed)
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    engine, *_ = deepspeed.initialize(
+        model=model, model_parameters=list(model.parameters()), config=config
+    )
+    if args.torch_compile:
+        engine.compile(
+            backend=args.torch_compile_backend, compile_kwargs={"mode": args.torch_compile_mode}
+        )
+    if args.load:
+        engine.load_checkpoint(args.load)
+    return engine
+
+
+class Trainer:
+    """One rank's part in the optimizer steps."""
+
+    def __init__(self, engine, layout: Layout, examples, args: argparse.Namespace, pad_id: int):
+        self.engine, self.layout, self.examples = engine, layout, examples
+        self.order = SampleOrder(len(examples), args.seed)
+        self.pad_id = pad_id
+        self.fixed_length = args.seq_length if args.padding == "max_length" else 0
+
+    def step(self, step: int) -> tuple[int, float]:
+        """Runs optimizer step `step` (from 0): true tokens and mean loss of the global batch."""
+        layout = self.layout
+        indices = self.order.step(step, layout.global_batch_size)
+        tokens = sum(len(self.examples[index].ids) for index in indices)
+        targets = sum(self.examples[index].targets for index in indices)
+        total = torch.zeros(1, device=self.engine.device, dtype=torch.float32)
+        for micro in replica_indices(
+            indices, layout.replica, layout.replicas, layout.micro_batch_size
+        ):
+            share, loss = self._micro_loss(micro, targets)
+            total += share
+            self.engine.backward(loss)
+            self.engine.step()
+        deepspeed.comm.all_reduce(total)
+        ranks_per_replica = deepspeed.comm.get_world_size() // layout.replicas
+        get_accelerator().synchronize()
+        return tokens, total.item() / ranks_per_replica
+
+    def _micro_loss(self, micro: list[int], targets: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """This micro batch's share of the mean loss, and what to hand to backward.
+
+        DeepSpeed divides by the accumulation and averages over replicas; the second undoes
+        both, so that the gradient is that of the mean over all answer tokens.
+        """
+        chosen = [self.examples[index] for index in micro]
+        batch = collate(chosen, self.pad_id, fixed_length=self.fixed_length)
+        batch = {name: tensor.to(self.engine.device) for name, tensor in batch.items()}
+        mean = self.engine(**batch).loss
+        share = mean * (sum(example.targets for example in chosen) / targets)
+        return share.detach().float(), share * (self.layout.accumulation * self.layout.replicas)
+
+
+def main() -> None:
+    """Trains `--steps` optimizer steps and prints one line for each on rank 0."""
+    args = parse_args()
+    config = json.loads(Path(args.deepspeed).read_text())
+    deepspeed.init_distributed()
+    rank, world_size = deepspeed.comm.get_rank(), deepspeed.comm.get_world_size()
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if get_accelerator().device_name() != "cpu":
+        get_accelerator().set_device(local_rank)
+    layout = Layout.of(config, rank, world_size)
+    engine = build_engine(args, config)
+    tokenizer = load_tokenizer(
+        args.tokenizer or default_tokenizer(args.model), engine.module.config.vocab_size
+    )
+    examples = load_examples(args.data, tokenizer, args.seq_length)
+    trainer = Trainer(engine, layout, examples, args, tokenizer.pad_token_id)
+    with step_profiler(args.profile, Path(args.profile_dir), rank) as profiled_step:
+        for step in range(args.steps):
+            started = time.perf_counter()
+            tokens, loss = trainer.step(step)
+            seconds = time.perf_counter() - started
+            profiled_step()
+            if rank == 0:
+                print(step_line(step + 1, args.steps, seconds, tokens, loss), flush=True)
+    if args.save:
+        engine.save_checkpoint(args.save)
+    if rank == 0:
+        print("training finished", flush=True)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Instruction data for the fine-tuning runners: found by path, see `instructions` and `compose`."""
