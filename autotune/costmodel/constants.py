@@ -1,0 +1,102 @@
+"""The few numbers that physics leaves open, by name: efficiencies as log-space multipliers.
+
+Each constant multiplies one kind of time or memory; 0 means that the nominal physics holds.
+Prior means and widths come from ``fitted.yaml`` by (GPU, framework); what was never fitted
+keeps a wide prior, so its predictions carry wide bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+Floats = npt.NDArray[np.float64]
+
+TIME_CONSTANTS = (
+    "matmul", "attention", "memory_bound", "tensor_parallel", "tensor_parallel_across_nodes",
+    "latency", "data_parallel", "data_parallel_latency", "pipeline", "optimizer", "host",
+    "step_overhead",
+)  # fmt: skip
+MEMORY_CONSTANTS = ("states", "activations", "temporary", "reserve")
+NAMES = TIME_CONSTANTS + MEMORY_CONSTANTS
+
+_WIDE = {
+    "matmul": 0.25, "attention": 0.5, "memory_bound": 0.4, "tensor_parallel": 0.5,
+    "tensor_parallel_across_nodes": 0.7, "latency": 0.7, "data_parallel": 0.6,
+    "data_parallel_latency": 0.9, "pipeline": 0.9, "optimizer": 0.6, "host": 0.6,
+    "step_overhead": 0.9, "states": 0.05, "activations": 0.2, "temporary": 0.35, "reserve": 0.5,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Means and widths (standard deviations) of all log multipliers, in the order of NAMES.
+
+    ``time_sigma`` and ``memory_sigma`` are what no constant explains: the log-space residual
+    of single configs. ``origin`` says where the means came from.
+    """
+
+    mean: Floats
+    sigma: Floats
+    time_sigma: float = 0.25
+    memory_sigma: float = 0.15
+    origin: str = "nominal physics"
+
+    def __getitem__(self, name: str) -> float:
+        """A constant's log multiplier."""
+        return float(self.mean[NAMES.index(name)])
+
+    def moved(self, mean: npt.ArrayLike, **changes: Any) -> Constants:
+        """The same priors around another mean."""
+        return replace(self, mean=np.asarray(mean, dtype=np.float64), **changes)
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """JSON-able: name -> {mean, sigma}."""
+        return {
+            name: {"mean": float(m), "sigma": float(s)}
+            for name, m, s in zip(NAMES, self.mean, self.sigma, strict=True)
+        }
+
+
+def nominal() -> Constants:
+    """Zero multipliers with wide priors: nothing was ever fitted for this machine."""
+    return Constants(np.zeros(len(NAMES)), np.array([_WIDE[name] for name in NAMES]))
+
+
+@cache
+def _fitted() -> Mapping[str, Mapping[str, Any]]:
+    text = resources.files("autotune.costmodel").joinpath("fitted.yaml").read_text()
+    loaded = yaml.safe_load(text) or {}
+    return dict(loaded.get("fits", {}))
+
+
+def from_record(record: Mapping[str, Any]) -> Constants:
+    """Constants from one entry of ``fitted.yaml``: names absent there keep nominal values."""
+    base = nominal()
+    mean, sigma = base.mean.copy(), base.sigma.copy()
+    for name, value in record.get("constants", {}).items():
+        at = NAMES.index(name)
+        mean[at], sigma[at] = float(value["mean"]), float(value["sigma"])
+    return Constants(
+        mean, sigma, float(record.get("time_sigma", base.time_sigma)),
+        float(record.get("memory_sigma", base.memory_sigma)), str(record.get("origin", "fitted")),
+    )  # fmt: skip
+
+
+def fitted_constants(hardware: str, framework: str) -> Constants:
+    """The best known prior: fitted for (GPU, framework), else for either, else for any.
+
+    Keys of the file are ``GPU/FRAMEWORK``, ``any/FRAMEWORK``, ``GPU/any`` and ``any/any``.
+    """
+    records = _fitted()
+    for key in (f"{hardware}/{framework}", f"any/{framework}", f"{hardware}/any", "any/any"):
+        if key in records:
+            return from_record(records[key])
+    return nominal()

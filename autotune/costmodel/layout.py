@@ -1,0 +1,175 @@
+"""Columns of canonical parameters, made complete: every row says every size it runs with.
+
+A space may search few parameters; what it leaves out takes the framework's default here, once,
+so that the physics below never asks whether a column exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autotune.costmodel.stages import StageCuts, cut_stages
+from autotune.costmodel.workload import Conventions, Workload, normal_precision
+from autotune.space.model import ModelShape
+
+Floats = npt.NDArray[np.float64]
+Columns = Mapping[str, npt.ArrayLike]
+
+MATERIALISED = ("unfused", "local", "torch", "eager", "math", "fused_softmax", "fused")
+"""Attention back ends that hold the whole score matrix."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One array of n values for everything that time and memory depend on.
+
+    Sizes are counts; ``microbatches`` is the gradient accumulation per pipeline;
+    ``recompute_full`` the share of layers recomputed whole, ``recompute_block`` the layers
+    between two checkpoints; ``recompute_attention``, ``materialised`` and the offload and
+    overlap columns are shares in [0, 1].
+    """
+
+    tp: Floats
+    pp: Floats
+    vpp: Floats
+    cp: Floats
+    ep: Floats
+    dp: Floats
+    micro_batch: Floats
+    microbatches: Floats
+    seq: Floats
+    zero: Floats
+    sequence_parallel: Floats
+    recompute_full: Floats
+    recompute_block: Floats
+    recompute_attention: Floats
+    materialised: Floats
+    fused_softmax: Floats
+    fused_norm: Floats
+    compiled: Floats
+    fp8: Floats
+    offload_optimizer: Floats
+    offload_parameters: Floats
+    offload_activations: Floats
+    overlap_dp: Floats
+    overlap_tp: Floats
+    all_forward_first: Floats
+    bubble_scale: Floats
+    stages: StageCuts
+
+    @property
+    def world(self) -> Floats:
+        """GPUs that the row uses."""
+        return self.tp * self.pp * self.cp * self.dp
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Layout:
+        """The same layout for a subset of rows."""
+        picked: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            picked[item.name] = value.take(rows) if item.name == "stages" else value[rows]
+        return Layout(**picked)
+
+
+class _Reader:
+    """Reads one column after another as floats; a missing name or None gives the default."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = {name: np.asarray(values) for name, values in columns.items()}
+        self.rows = max((len(values) for values in self.columns.values()), default=0)
+
+    def numbers(self, name: str, default: float) -> Floats:
+        values = self.columns.get(name)
+        if values is None:
+            return np.full(self.rows, float(default))
+        if values.dtype != object:
+            return np.asarray(values, dtype=np.float64)
+        return np.array([default if v is None else float(v) for v in values], dtype=np.float64)
+
+    def shares(self, names: tuple[str, ...], default: float) -> Floats:
+        """The first of several flag columns; a number in [0, 1] is kept as a share."""
+        for name in names:
+            if name in self.columns:
+                return np.clip(self.numbers(name, default), 0.0, 1.0)
+        return np.full(self.rows, default)
+
+    def texts(self, name: str, default: str) -> npt.NDArray[np.str_]:
+        values = self.columns.get(name)
+        if values is None:
+            return np.full(self.rows, default, dtype="U32")
+        return np.array([default if v is None else str(v).lower() for v in values], dtype="U32")
+
+
+def complete_layout(
+    columns: Columns, shape: ModelShape, workload: Workload, rules: Conventions, world: int
+) -> Layout:
+    """Fill in what the columns leave out; n rows in, n rows out."""
+    read = _Reader(columns)
+    tp = read.numbers("tensor_model_parallel_size", 1)
+    pp = read.numbers("pipeline_model_parallel_size", 1)
+    cp = read.numbers("context_parallel_size", 1)
+    vpp = np.maximum(read.numbers("virtual_pipeline_model_parallel_size", 1), 1)
+    dp = read.numbers("data_parallel_size", 0)
+    dp = np.where(dp > 0, dp, np.maximum(world // (tp * pp * cp), 1))
+    micro_batch = read.numbers("micro_batch_size", 1)
+    batch = read.numbers("global_batch_size", workload.global_batch_size)
+    microbatches = np.maximum(batch / (micro_batch * dp), 1.0)
+    attention = read.texts("attention_backend", rules.attention_backend)
+    precision = read.texts("precision", workload.precision)
+    schedule = read.texts("pipeline_schedule", "1f1b")
+    full, block, selective = _recompute(read, shape, pp, vpp)
+    return Layout(
+        tp=tp, pp=pp, vpp=vpp, cp=cp, dp=dp, micro_batch=micro_batch, microbatches=microbatches,
+        ep=np.maximum(read.numbers("expert_model_parallel_size", 1), 1),
+        seq=read.numbers("seq_length", workload.seq_length),
+        zero=_zero_stage(read, rules),
+        sequence_parallel=np.where(
+            tp > 1, read.shares(("sequence_parallel",), float(rules.sequence_parallel)), 0.0
+        ),
+        recompute_full=full, recompute_block=block, recompute_attention=selective,
+        materialised=np.isin(attention, MATERIALISED).astype(float),
+        fused_softmax=np.isin(attention, ("fused", "fused_softmax")).astype(float),
+        fused_norm=read.shares(("fused_normalization",), float(rules.fused_kernels)),
+        compiled=read.shares(("torch_compile", "compile"), 0.0),
+        fp8=np.array([normal_precision(p) in ("fp8", "fp4") for p in precision], dtype=float),
+        offload_optimizer=read.shares(("optimizer_cpu_offload", "offload_optimizer"), 0.0),
+        offload_parameters=read.shares(("offload_parameters", "offload_param"), 0.0),
+        offload_activations=read.shares(("cpu_offloading", "offload_activations"), 0.0),
+        overlap_dp=read.shares(("overlap_grad_reduce", "overlap_comm"), 1.0)
+        * rules.overlap_data_parallel,
+        overlap_tp=np.maximum(
+            read.shares(("tp_comm_overlap", "async_tensor_parallel"), 0.0) * 0.7,
+            rules.overlap_tensor_parallel,
+        ),
+        all_forward_first=np.isin(schedule, ("afab", "gpipe")).astype(float),
+        bubble_scale=np.where(np.char.startswith(schedule, "z"), 1.0 / 3.0, 1.0),
+        stages=cut_stages(shape, workload.seq_length, rules, pp, vpp),
+    )  # fmt: skip
+
+
+def _zero_stage(read: _Reader, rules: Conventions) -> Floats:
+    if "zero_stage" in read.columns:
+        return read.numbers("zero_stage", rules.zero_stage)
+    if "use_distributed_optimizer" in read.columns:
+        return np.where(read.shares(("use_distributed_optimizer",), 0.0) > 0, 1.0, 0.0)
+    return np.full(read.rows, float(rules.zero_stage))
+
+
+def _recompute(
+    read: _Reader, shape: ModelShape, pp: Floats, vpp: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """(share of layers recomputed whole, layers per checkpoint, attention recomputed)."""
+    kind = read.texts("recompute_granularity", "none")
+    flags = read.shares(("activation_checkpointing", "gradient_checkpointing"), 0.0)
+    whole = (kind == "full") | ((flags > 0) & (kind == "none"))
+    method = read.texts("recompute_method", "uniform")
+    layers = read.numbers("recompute_num_layers", 0)
+    per_chunk = np.maximum(shape.num_layers / (pp * vpp), 1.0)
+    share = np.where((method == "block") & (layers > 0), np.minimum(layers / per_chunk, 1.0), 1.0)
+    block = np.where((method == "uniform") & (layers > 0), np.minimum(layers, per_chunk), 1.0)
+    return whole * share, block, (kind == "selective").astype(float)

@@ -1,0 +1,92 @@
+"""The cost model of one job: a transformer, the machine it runs on, the framework that runs it.
+
+    CostModel.for_space(space).prepare(legal.columns()).predict() -> Costs
+
+No GPU, no framework and no fitted table is needed: what is not fitted has wide bands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autotune.costmodel.constants import Constants, fitted_constants
+from autotune.costmodel.layout import Columns, complete_layout
+from autotune.costmodel.links import Fabric
+from autotune.costmodel.memory import memory_parts
+from autotune.costmodel.table import CostTable, build_table
+from autotune.costmodel.timing import time_parts
+from autotune.costmodel.workload import Workload, conventions_for, normal_precision
+from autotune.errors import BadInput
+from autotune.space.cluster import Cluster
+from autotune.space.model import ModelShape
+
+
+class CostModel:
+    """Memory and step time of every layout of one job.
+
+    ``constants`` default to what was fitted for this (GPU, framework). Raises BadInput when
+    the cluster names no hardware.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        cluster: Cluster,
+        workload: Workload,
+        constants: Constants | None = None,
+    ) -> None:
+        if cluster.hardware is None:
+            raise BadInput("the cost model needs cluster.hardware: name a file of hardware/")
+        self.shape = shape
+        self.cluster = cluster
+        self.hardware = cluster.hardware
+        self.workload = workload
+        self.conventions = conventions_for(workload.framework)
+        self.constants = constants or fitted_constants(self.hardware.name, self.conventions.name)
+
+    @classmethod
+    def for_space(cls, space: Any) -> CostModel | None:
+        """The model of a SearchSpace; None where model or hardware is unknown."""
+        if space.model is None or space.cluster.hardware is None:
+            return None
+        contract = space.contract
+        if not contract.global_batch_size or not contract.seq_length:
+            return None
+        workload = Workload(
+            global_batch_size=int(contract.global_batch_size),
+            seq_length=int(contract.seq_length),
+            precision=str(contract.precision or "bf16"),
+            optimizer=str(contract.optimizer or "adam"),
+            framework=str(space.framework),
+        )
+        return cls(space.model, space.cluster, workload)
+
+    @property
+    def capacity_gib(self) -> float:
+        """Device memory of one GPU, GiB."""
+        return self.hardware.memory_gib
+
+    @property
+    def peak_tflops(self) -> float:
+        """Dense peak that MFU is counted against, TFLOP/s, at the workload's precision."""
+        name = normal_precision(self.workload.precision)
+        rates = self.hardware.tflops
+        return rates.get(name) or rates.get("bf16") or max(rates.values())
+
+    def prepare(self, columns: Columns) -> CostTable:
+        """Everything that does not depend on fitted constants, for n rows of columns.
+
+        ``columns`` maps canonical parameter names to arrays of one length (None: inactive);
+        missing names take the framework's defaults.
+        """
+        layout = complete_layout(
+            columns, self.shape, self.workload, self.conventions, self.cluster.world_size
+        )
+        memory = memory_parts(self.shape, layout, self.conventions, self.workload)
+        time = time_parts(
+            self.shape, layout, self.conventions, self.workload, self.hardware,
+            Fabric.of(self.cluster),
+        )  # fmt: skip
+        return build_table(
+            layout, time, memory, self.constants, self.peak_tflops * 1e12, self.capacity_gib
+        )

@@ -1,0 +1,235 @@
+"""Step time of the slowest pipeline by part, linear in the constants wherever physics is.
+
+Every kind of work becomes one column of seconds at nominal efficiency. Matmuls pay FLOPs,
+bytes and a start-up; what is bound by memory pays bytes; collectives pay bytes and latency.
+Maxima (host against device, communication against the work that hides it) come afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from autotune.costmodel.constants import TIME_CONSTANTS
+from autotune.costmodel.counts import expert_layer_count
+from autotune.costmodel.layout import Layout
+from autotune.costmodel.links import Fabric
+from autotune.costmodel.memory import local_parameters, padded_vocab
+from autotune.costmodel.workload import Conventions, Workload, element_bytes, normal_precision
+from autotune.space.cluster import Hardware
+from autotune.space.model import ModelShape
+
+Floats = npt.NDArray[np.float64]
+KERNEL_START_S = 4e-6
+HOST_KERNEL_S = 7e-6
+STEP_OVERHEAD_S = 5e-3
+DEVICE_WORK = (
+    "matmul", "attention", "memory_bound", "tensor_parallel", "tensor_parallel_across_nodes",
+    "latency",
+)  # fmt: skip
+"""Constants whose work runs on the device inside a micro batch, in column order."""
+
+
+@dataclass(frozen=True)
+class TimeParts:
+    """Seconds at nominal efficiency.
+
+    ``layer`` (n, DEVICE_WORK): one layer, one micro batch, forward and backward, without
+    recomputation; ``recompute`` the same shape: what recomputation adds; ``head`` the output
+    head with the loss. ``host`` is the launch time of one layer. ``p2p`` one hand-over between
+    stages; ``gradients`` and ``gradient_latency`` the step's data-parallel traffic.
+    """
+
+    layer: Floats
+    recompute: Floats
+    head: Floats
+    host: Floats
+    p2p: Floats
+    data_parallel: Floats
+    data_parallel_latency: Floats
+    data_parallel_each: Floats
+    optimizer: Floats
+    model_flops: Floats
+
+
+def _column(name: str) -> int:
+    return DEVICE_WORK.index(name)
+
+
+class _Rates:
+    """Peak rates of one GPU for one workload."""
+
+    def __init__(self, hardware: Hardware, workload: Workload, layout: Layout) -> None:
+        known = hardware.tflops
+        wanted = normal_precision(workload.precision)
+        base = wanted if wanted in ("fp16", "fp32", "tf32") else "bf16"
+        plain = known.get(base) or known.get("bf16") or max(known.values())
+        fast = known.get("fp8", plain)
+        self.matmul = 1e12 * np.where(layout.fp8 > 0, fast, plain)
+        self.attention = np.full(len(layout.tp), 1e12 * plain)
+        self.memory = hardware.memory_gb_per_s * 1e9
+
+
+def _gemm(m: Floats, k: Floats | float, n: Floats | float, rates: _Rates) -> Floats:
+    """Seconds of one matmul (m, k) x (k, n) of two-byte elements at nominal efficiency."""
+    flops = 2.0 * m * k * n
+    moved = 2.0 * (m * k + k * n + m * n)
+    return np.asarray(flops / (0.75 * rates.matmul) + 0.5 * moved / rates.memory + KERNEL_START_S)
+
+
+def _layer_forward(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) -> Floats:
+    """Columns of one layer's forward pass for one micro batch, without communication."""
+    h, heads, d = shape.hidden_size, shape.num_attention_heads, shape.head_dim
+    tokens = layout.micro_batch * layout.seq / layout.cp
+    tp, kv = layout.tp, shape.num_query_groups * shape.head_dim
+    out = np.zeros((len(tokens), len(DEVICE_WORK)))
+    matmul = _gemm(tokens, h, (heads * d + 2 * kv) / tp, rates)
+    matmul = matmul + _gemm(tokens, heads * d / tp, h, rates)
+    matmul = matmul + _mlp_matmuls(shape, layout, tokens, rates)
+    out[:, _column("matmul")] = matmul
+    scores = 4.0 * tokens * layout.seq * heads * d / tp
+    flash = 0.5 * scores / (0.55 * rates.attention)
+    full = scores / (0.45 * rates.attention)
+    out[:, _column("attention")] = np.where(layout.materialised > 0, full, flash) + KERNEL_START_S
+    region = np.where(layout.sequence_parallel > 0, tp, 1.0)
+    norm = np.where(layout.fused_norm > 0, 16.0, 44.0) / region
+    inputs = 2.0 if shape.gated_linear_unit else 1.0
+    ffn = (2.0 * inputs + 2.0) * shape.ffn_hidden_size / tp
+    rope = 8.0 * (heads * d + kv) / tp
+    elementwise = (h * norm + ffn + rope) * np.where(layout.compiled > 0, 0.7, 1.0)
+    score_traffic = np.where(layout.fused_softmax > 0, 8.0, 22.0)
+    score_bytes = layout.materialised * score_traffic * heads * layout.seq / layout.cp / tp
+    out[:, _column("memory_bound")] = tokens * (elementwise + score_bytes) / rates.memory
+    return out
+
+
+def _mlp_matmuls(shape: ModelShape, layout: Layout, tokens: Floats, rates: _Rates) -> Floats:
+    h, inputs = shape.hidden_size, 2 if shape.gated_linear_unit else 1
+    sparse = expert_layer_count(shape) / shape.num_layers
+
+    def pair(rows: Floats, width: int) -> Floats:
+        inner = width / layout.tp
+        return _gemm(rows, h, inputs * inner, rates) + _gemm(rows, inner, h, rates)
+
+    time = (1 - sparse) * pair(tokens, shape.ffn_hidden_size)
+    if sparse and shape.num_experts:
+        width = shape.moe_ffn_hidden_size or shape.ffn_hidden_size
+        local = np.maximum(shape.num_experts / layout.ep, 1.0)
+        routed = tokens * shape.moe_router_topk
+        time = time + sparse * local * pair(routed / local, width)
+        if shape.moe_shared_expert_intermediate_size:
+            time = time + sparse * pair(tokens, shape.moe_shared_expert_intermediate_size)
+    return np.asarray(time)
+
+
+def _add_tensor_parallel(
+    out: Floats, shape: ModelShape, layout: Layout, fabric: Fabric, passes: float
+) -> None:
+    """Add the exposed tensor-, context- and expert-parallel traffic of one layer."""
+    tokens = layout.micro_batch * layout.seq / layout.cp
+    size = 2.0 * tokens * shape.hidden_size
+    one = np.ones(len(tokens))
+    calls = 4.0 * passes
+    time = calls * fabric.half_collective(size, layout.tp, one) * (1.0 - layout.overlap_tp)
+    crossing = fabric.crosses(layout.tp, one)
+    out[:, _column("tensor_parallel")] += np.where(crossing, 0.0, time)
+    out[:, _column("tensor_parallel_across_nodes")] += np.where(crossing, time, 0.0)
+    delay = calls * fabric.latency(layout.tp, one)
+    kv = 2.0 * tokens * 2.0 * shape.num_query_groups * shape.head_dim / layout.tp
+    ring = 0.3 * passes * fabric.half_collective(kv * layout.cp, layout.cp, layout.tp)
+    out[:, _column("tensor_parallel")] += ring
+    delay = delay + passes * (layout.cp - 1.0) * fabric.latency(np.minimum(layout.cp, 2), layout.tp)
+    if shape.num_experts:
+        share = expert_layer_count(shape) / shape.num_layers
+        routed = size * shape.moe_router_topk * share / layout.tp
+        stride = layout.tp * layout.cp
+        time = 2.0 * passes * fabric.half_collective(routed, layout.ep, stride)
+        out[:, _column("tensor_parallel")] += time
+        delay = delay + 2.0 * passes * share * fabric.latency(layout.ep, stride)
+    out[:, _column("latency")] += delay
+
+
+def _head(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) -> Floats:
+    """Output head and loss of one micro batch, forward and backward."""
+    tokens = layout.micro_batch * layout.seq / layout.cp
+    vocab = padded_vocab(shape, rules, layout.tp)
+    out = np.zeros((len(tokens), len(DEVICE_WORK)))
+    out[:, _column("matmul")] = 3.0 * _gemm(tokens, shape.hidden_size, vocab / layout.tp, rates)
+    out[:, _column("memory_bound")] = tokens * vocab / layout.tp * 30.0 / rates.memory
+    return out
+
+
+def _data_parallel(
+    shape: ModelShape, layout: Layout, rules: Conventions, workload: Workload, fabric: Fabric
+) -> tuple[Floats, Floats, Floats]:
+    """(bytes time once a step, latency, bytes time at every micro batch) in s."""
+    ordinary, experts = local_parameters(shape, rules, layout)
+    heaviest = np.maximum(np.maximum(ordinary[0], ordinary[1]), ordinary[2])
+    expert_share = np.maximum(np.maximum(experts[0], experts[1]), experts[2])
+    ranks, stride = layout.dp * layout.cp, layout.tp
+    size = element_bytes(workload.precision)
+    once = fabric.half_collective(heaviest * rules.gradient_bytes, ranks, stride)
+    back = np.where(layout.zero >= 1, size, rules.gradient_bytes)
+    once = once + fabric.half_collective(heaviest * back, ranks, stride)
+    apart = np.maximum(ranks / layout.ep, 1.0)
+    once = once + fabric.half_collective(
+        expert_share * (rules.gradient_bytes + size), apart, stride * layout.ep
+    )
+    each = fabric.half_collective((heaviest + expert_share) * size * 3.0, ranks, stride)
+    layers = np.maximum(np.maximum(layout.stages.first, layout.stages.middle), layout.stages.last)
+    delay = fabric.latency(ranks, stride) * 2.0
+    sharded = layout.zero >= 3
+    latency = np.where(sharded, delay * 1.5 * layers * layout.microbatches, delay * 10.0)
+    return np.where(sharded, 0.0, once), latency, np.where(sharded, each, 0.0)
+
+
+def time_parts(
+    shape: ModelShape, layout: Layout, rules: Conventions, workload: Workload,
+    hardware: Hardware, fabric: Fabric,
+) -> TimeParts:  # fmt: skip
+    """Every column of seconds for n rows."""
+    rates = _Rates(hardware, workload, layout)
+    forward = _layer_forward(shape, layout, rates, rules)
+    layer = 3.0 * forward
+    layer[:, _column("attention")] = 3.5 * forward[:, _column("attention")]
+    recompute = forward * layout.recompute_full[:, None]
+    attention_only = np.zeros_like(forward)
+    attention_only[:, 1] = forward[:, 1]
+    recompute += attention_only * (layout.recompute_attention * layout.materialised)[:, None]
+    _add_tensor_parallel(layer, shape, layout, fabric, 2.0)
+    extra = np.zeros_like(forward)
+    _add_tensor_parallel(extra, shape, layout, fabric, 1.0)
+    recompute += extra * layout.recompute_full[:, None]
+    tokens = layout.micro_batch * layout.seq / layout.cp
+    boundary = 2.0 * tokens * shape.hidden_size
+    boundary = boundary / np.where(layout.sequence_parallel > 0, layout.tp, 1.0)
+    stride = layout.tp * layout.cp * layout.dp
+    once, latency, each = _data_parallel(shape, layout, rules, workload, fabric)
+    ordinary, experts = local_parameters(shape, rules, layout)
+    states = np.maximum(ordinary[0], ordinary[2]) + np.maximum(experts[0], experts[2])
+    states = states / np.where(layout.zero >= 1, layout.dp * layout.cp, 1.0)
+    offload = layout.offload_optimizer * states * 32.0 / (hardware.host_link.gb_per_s * 1e9)
+    kernels = rules.kernels_per_layer * (1.0 + layout.recompute_full / 3.0)
+    kernels = kernels + np.where(layout.tp > 1, 10.0, 0.0)
+    return TimeParts(
+        layer=layer, recompute=recompute, head=_head(shape, layout, rates, rules),
+        host=kernels * HOST_KERNEL_S * np.where(layout.compiled > 0, 0.6, 1.0),
+        p2p=np.where(layout.pp > 1, 2.0 * fabric.point_to_point(boundary, stride), 0.0),
+        data_parallel=once, data_parallel_latency=latency, data_parallel_each=each,
+        optimizer=states * 40.0 / rates.memory + offload,
+        model_flops=_model_flops(shape, layout),
+    )  # fmt: skip
+
+
+def _model_flops(shape: ModelShape, layout: Layout) -> Floats:
+    from autotune.costmodel.counts import flops_per_token
+
+    batch_tokens = layout.microbatches * layout.micro_batch * layout.dp * layout.seq
+    return np.asarray(batch_tokens * flops_per_token(shape, int(layout.seq[0])))
+
+
+def constant_index(name: str) -> int:
+    """Position of a time constant in the vector."""
+    return TIME_CONSTANTS.index(name)

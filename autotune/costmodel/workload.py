@@ -1,0 +1,118 @@
+"""The facts of a job that no search changes, and the conventions of the framework that runs it.
+
+What a framework keeps in memory (gradient and master-weight precision, how pipeline stages are
+cut) and what it overlaps is knowledge about that framework, never about one model or cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from autotune.errors import BadInput
+
+StageCut = Literal["even", "by_cost"]
+ReportedRank = Literal["peak", "last", "first"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained and how: batch in sequences, length in tokens, precision by name."""
+
+    global_batch_size: int
+    seq_length: int
+    precision: str = "bf16"
+    optimizer: str = "adam"
+    framework: str = "generic"
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How one framework stores states and overlaps work; bytes are per parameter.
+
+    ``gradient_bytes`` is the persistent accumulation buffer, ``backward_gradient_bytes`` what
+    the backward pass holds besides it, ``master_bytes`` the fp32 copy, ``moment_bytes`` both
+    Adam moments. ``zero_stage`` is the default when a column does not say.
+    ``overlap_*`` are the default fractions of communication hidden behind computation.
+    ``stage_cut`` says how layers are given to pipeline stages: evenly, or by compute cost
+    with the output head counted. ``reported_rank`` is the pipeline stage whose memory the
+    framework's log shows.
+    """
+
+    name: str
+    gradient_bytes: float = 4.0
+    backward_gradient_bytes: float = 0.0
+    master_bytes: float = 4.0
+    moment_bytes: float = 8.0
+    zero_stage: int = 0
+    attention_backend: str = "flash"
+    sequence_parallel: bool = False
+    overlap_data_parallel: float = 0.7
+    overlap_tensor_parallel: float = 0.0
+    fused_kernels: bool = True
+    vocab_divisor: int = 128
+    stage_cut: StageCut = "even"
+    reported_rank: ReportedRank = "peak"
+    kernels_per_layer: float = 60.0
+
+
+CONVENTIONS = {
+    item.name: item
+    for item in (
+        Conventions("generic"),
+        Conventions("megatron", sequence_parallel=True),
+        Conventions(
+            "nanotron", sequence_parallel=True, stage_cut="by_cost", vocab_divisor=1,
+            fused_kernels=False, reported_rank="last", kernels_per_layer=110.0,
+        ),
+        Conventions("deepspeed", gradient_bytes=2.0, vocab_divisor=1, fused_kernels=False),
+        Conventions("fsdp", gradient_bytes=4.0, zero_stage=3, vocab_divisor=1),
+        Conventions("torchtitan", zero_stage=3, vocab_divisor=1, sequence_parallel=True),
+        Conventions("llm-foundry", zero_stage=3, vocab_divisor=1),
+        Conventions("hf", gradient_bytes=4.0, master_bytes=0.0, vocab_divisor=1,
+                    fused_kernels=False),
+        Conventions("nemo", sequence_parallel=True),
+    )
+}  # fmt: skip
+
+_FAMILY = {
+    "megatron-bridge": "megatron",
+    "mcore": "megatron",
+    "accelerate": "hf",
+    "gpt_torch": "hf",
+}
+
+
+def conventions_for(framework: str) -> Conventions:
+    """Conventions by framework name; an unlisted name gets the generic ones.
+
+    A name matches its family when it starts with one (``megatron_lm``, ``deepspeed-z3``).
+    """
+    wanted = framework.lower()
+    wanted = _FAMILY.get(wanted, wanted)
+    for name in sorted(CONVENTIONS, key=len, reverse=True):
+        if wanted.startswith(name):
+            return CONVENTIONS[name]
+    return CONVENTIONS["generic"]
+
+
+def element_bytes(precision: str) -> float:
+    """Bytes of one weight or activation element; BadInput for an unknown precision."""
+    sizes = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 2.0, "fp4": 2.0}
+    key = normal_precision(precision)
+    if key not in sizes:
+        raise BadInput.unknown("precision", precision, sizes)
+    return sizes[key]
+
+
+def normal_precision(precision: str) -> str:
+    """The hardware table's name for a precision (``amp_bf16`` is bf16, ``MXFP8`` is fp8)."""
+    text = precision.lower()
+    for mark, name in (
+        ("fp4", "fp4"), ("fp8", "fp8"), ("float8", "fp8"), ("bf16", "bf16"), ("bfloat16", "bf16"),
+        ("fp16", "fp16"), ("float16", "fp16"), ("half", "fp16"), ("tf32", "tf32"),
+        ("fp32", "fp32"), ("float32", "fp32"),
+    ):  # fmt: skip
+        if mark in text:
+            return name
+    return text
