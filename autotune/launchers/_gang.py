@@ -1,0 +1,283 @@
+"""What every launcher writes before a gang starts and reads after it ended.
+
+A launcher differs in how it starts the supervisors (a process, srun, mpirun, an actor); the
+description they are given and the records they leave are the same, and made here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from autotune.errors import BadInput, InfrastructureError
+from autotune.launchers import supervisor
+from autotune.trial import GangState, GangStatus, Job, RankExit
+
+SUPERVISOR = Path(supervisor.__file__)
+PYTHON_WORDS = ("python", "python3", sys.executable)
+PLACE_NAMES = tuple(
+    f"{prefix}{name}"
+    for prefix, names in (
+        ("", ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "NNODES", "RANK", "LOCAL_RANK")),
+        ("", ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "PYTHONUNBUFFERED")),
+        ("PET_", ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "NNODES")),
+        ("PET_", ("NPROC_PER_NODE", "MAX_RESTARTS")),
+        ("AUTOTUNE_", ("TOKEN", "PART", "TRIAL_DIR")),
+    )
+    for name in names
+)
+
+
+@dataclass(frozen=True)
+class GangOptions:
+    """Options that every launcher takes.
+
+    ``python`` is the trial's interpreter, put in place of a job's own ``python`` (its folder
+    leads PATH, so that its torchrun is found); ``container_prefix`` is an argument vector put
+    before each started program (apptainer, enroot, docker run ...; ``{rank}`` in it becomes
+    the rank); ``pass_env`` names variables of the controller that trials see besides the
+    allow-list; ``node_python`` runs the supervisor. Graces are in seconds.
+    """
+
+    python: str | None = None
+    container_prefix: tuple[str, ...] = ()
+    pass_env: tuple[str, ...] = ()
+    node_python: str = sys.executable
+    grace_s: float = 10.0
+    peer_grace_s: float = 5.0
+
+    @property
+    def trial_python(self) -> str | None:
+        """What stands for a job's ``python``; None leaves it (in a container, its own python3)."""
+        return self.python or ("python3" if self.container_prefix else None)
+
+    @property
+    def path_prefix(self) -> str:
+        """The folder that leads the trial's PATH, empty for none."""
+        return str(Path(self.python).parent) if self.python and os.sep in self.python else ""
+
+    @classmethod
+    def take(cls, options: dict[str, Any], where: str) -> GangOptions:
+        """Remove the common options from ``options``; BadInput when one is of the wrong kind."""
+        values: dict[str, Any] = {}
+        for entry in dataclasses.fields(cls):
+            if entry.name not in options:
+                continue
+            value = options.pop(entry.name)
+            if entry.name in ("container_prefix", "pass_env"):
+                value = words(value, f"{where}.{entry.name}")
+            elif entry.name.endswith("_s"):
+                value = seconds(value, f"{where}.{entry.name}")
+            elif value is not None and not isinstance(value, str):
+                raise BadInput(f"{where}.{entry.name}: expected a path, got {value!r}")
+            values[entry.name] = value
+        return cls(**values)
+
+
+def words(value: Any, where: str) -> tuple[str, ...]:
+    """A list of words as the user gave it; BadInput when it is something else."""
+    if isinstance(value, (list, tuple)) and all(isinstance(word, (str, int)) for word in value):
+        return tuple(str(word) for word in value)
+    raise BadInput(f"{where}: expected a list of words, got {value!r}")
+
+
+def seconds(value: Any, where: str) -> float:
+    """A non-negative number of seconds; BadInput when it is something else."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    raise BadInput(f"{where}: expected seconds (a number >= 0), got {value!r}")
+
+
+def refuse_unknown(options: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    """BadInput for the first option that nobody took."""
+    common = tuple(entry.name for entry in dataclasses.fields(GangOptions))
+    for name in options:
+        raise BadInput.unknown("option", name, known + common, where)
+
+
+@dataclass(frozen=True)
+class GangPlan:
+    """How one launcher places a job: parts are supervisors, one a node or one a rank."""
+
+    parts: int
+    unit: Literal["node", "rank"] = "node"
+    master_addr: str = ""
+    master_port: int = 0
+    gpus: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def prepare(
+    job: Job, trial_dir: Path, token: str, options: GangOptions, plan: GangPlan
+) -> dict[str, str]:
+    """Write the job's files and gang.json; returns the environment to start supervisors with.
+
+    Values of secret-looking variables are in the returned environment only, never in a file.
+    BadInput when a file would leave ``trial_dir``; InfrastructureError when the disk refuses.
+    """
+    secrets = {name for name in job.env if supervisor.looks_secret(name)}
+    container = options.container_prefix
+    program = Path(container[0]).name if container else ""
+    argv = list(job.argv)
+    if options.trial_python and argv[0] in PYTHON_WORDS:
+        argv[0] = options.trial_python
+    spec = {
+        "version": 1,
+        "token": token,
+        "argv": argv,
+        "argv_prefix": container_argv(job, options, secrets, trial_dir),
+        "env": {name: value for name, value in job.env.items() if name not in secrets},
+        "inherit": sorted(secrets | set(options.pass_env)),
+        "cwd": job.cwd,
+        "per": job.per,
+        "nodes": job.nodes,
+        "gpus_per_node": job.gpus_per_node,
+        "time_limit_s": job.time_limit_s,
+        "grace_s": options.grace_s,
+        "peer_grace_s": options.peer_grace_s,
+        "master_addr": plan.master_addr,
+        "master_port": plan.master_port,
+        "gpus": list(plan.gpus),
+        "parts": plan.parts,
+        "unit": plan.unit,
+        "path_prefix": options.path_prefix,
+        "py_spy": shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.defpath}"),
+        "container_program": container[0] if program in ("docker", "podman") else None,
+    }
+    try:
+        write_files(job.files, trial_dir)
+        if spec["container_program"]:
+            (trial_dir / "containers").mkdir(mode=0o700, exist_ok=True)
+        supervisor.write_whole(str(trial_dir / "gang.json"), spec, durable=False)
+    except OSError as error:
+        raise InfrastructureError(
+            f"{trial_dir}: {error.strerror or error}. Free space or repair the file system, "
+            "then `autotune resume`."
+        ) from error
+    environment = supervisor.allowed_environment(secrets | set(options.pass_env))
+    environment.update({name: job.env[name] for name in secrets})
+    environment.update({"AUTOTUNE_TOKEN": token})
+    return environment
+
+
+def container_argv(job: Job, options: GangOptions, secrets: set[str], trial_dir: Path) -> list[str]:
+    """The container prefix; docker and podman also get an id file and the variables' names."""
+    prefix = list(options.container_prefix)
+    if len(prefix) < 2 or Path(prefix[0]).name not in ("docker", "podman") or prefix[1] != "run":
+        return prefix
+    names = [*PLACE_NAMES, *job.env, *options.pass_env]
+    folder = trial_dir / "containers"
+    inserted = ["--cidfile", str(folder / "rank{rank}.cid")]
+    for name in dict.fromkeys(names):
+        inserted += ["--env", name]
+    return prefix[:2] + inserted + prefix[2:]
+
+
+def write_files(files: Mapping[str, str], trial_dir: Path) -> None:
+    """Write a job's files under the trial's folder, 0600; BadInput when one would leave it."""
+    trial_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    root = trial_dir.resolve()
+    for name, text in files.items():
+        path = (root / name).resolve()
+        if not path.is_relative_to(root) or path == root:
+            raise BadInput(f"file {name!r} of the job would lie outside its trial's folder {root}")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def check_program(job: Job, options: GangOptions, trial_dir: Path) -> None:
+    """BadInput when the job's program or folder is not on this host."""
+    cwd = Path(job.cwd) if job.cwd else trial_dir
+    if job.cwd and not cwd.is_dir():
+        raise BadInput(
+            f"{cwd}: the job's working directory does not exist. Set `cwd` in the space."
+        )
+    if not job.argv:
+        raise BadInput("the job has an empty command: nothing to start.")
+    argv = [*options.container_prefix, *job.argv]
+    program = options.python if options.python and argv[0] in PYTHON_WORDS else argv[0]
+    path = job.env.get("PATH", os.environ.get("PATH", os.defpath))
+    path = os.pathsep.join(filter(None, (options.path_prefix, path)))
+    if os.sep in program:
+        place = cwd / program
+        if not (place.is_file() and os.access(place, os.X_OK)):
+            raise BadInput(f"{place}: no such program, or not executable. Correct the command.")
+    elif shutil.which(program, path=path) is None:
+        raise BadInput(
+            f"program {program!r} is not on PATH ({path}). Install it, or give its path."
+        )
+
+
+def supervisor_argv(options: GangOptions, trial_dir: Path, index: str, script: Path) -> list[str]:
+    """The command that runs part ``index`` (``env``: told by srun or mpirun) of a gang."""
+    python = options.node_python
+    return [python, "-I", "-S", str(script), str(trial_dir / "gang.json"), index]
+
+
+def read_exits(trial_dir: Path, token: str, parts: int) -> list[dict[str, Any]] | None:
+    """The exit records of all parts, by index; None until every one of them stands."""
+    records = []
+    for index in range(parts):
+        record = supervisor.read_object(str(trial_dir / f"exit.{index}.json"))
+        if record is None or record.get("token") != token:
+            return None
+        records.append(record)
+    return records
+
+
+def status_of(records: list[dict[str, Any]], state: GangState = "exited") -> GangStatus:
+    """One gang's status from its parts' exit records."""
+    exits = []
+    for record in records:
+        for rank in record["ranks"]:
+            exits.append(RankExit(rank["rank"], rank["code"], rank["signal"], record["host"]))
+    peaks = [gpu["peak_gib"] for record in records for gpu in record["gpus"]]
+    reasons = {record["ended_by"] for record in records}
+    return GangStatus(
+        state=state,
+        exits=tuple(sorted(exits, key=lambda entry: entry.rank)),
+        deadline_hit="deadline" in reasons,
+        oom_kill=any(record["oom_kill"] for record in records),
+        cancelled=bool(reasons & {"cancel", "signal"}) and "deadline" not in reasons,
+        detail="; ".join(describe(record) for record in records if describe(record)),
+        nodes=tuple(dict.fromkeys(record["host"] for record in records)),
+        peak_memory_gib=max(peaks) if peaks else None,
+        gpu_seconds=sum(record["gpu_seconds"] for record in records),
+    )
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """What a person should know of one part's end; empty when it ended well."""
+    notes = []
+    if record["error"]:
+        notes.append(str(record["error"]))
+    if record["first_failed"] is not None:
+        first = next(r for r in record["ranks"] if r["rank"] == record["first_failed"])
+        how = f"signal {first['signal']}" if first["signal"] else f"exit code {first['code']}"
+        notes.append(f"rank {first['rank']} failed first ({how})")
+    if record["ended_by"] == "signal":
+        notes.append("the supervisor was asked to end by a signal")
+    if record["survivors"]:
+        notes.append(f"processes that could not be killed: {record['survivors']}")
+    return f"{record['host']}: {', '.join(notes)}" if notes else ""
+
+
+def request_cancel(trial_dir: Path, grace_s: float, dump_stacks: bool) -> None:
+    """Leave the request that every part's supervisor looks for; the first request stands.
+
+    A disk that refuses is no error here: launchers also signal, and escalate.
+    """
+    path = trial_dir / "cancel"
+    if not path.exists():
+        with contextlib.suppress(OSError):
+            request = {"grace_s": grace_s, "dump": dump_stacks}
+            supervisor.write_whole(str(path), request, durable=False)

@@ -1,0 +1,797 @@
+"""The node's part of a gang: starts its ranks, keeps their logs, and never outlives its job.
+
+Why a process of its own: a controller that dies and comes back cannot wait for children that
+are not its own, and a training run must end at its deadline even if no controller ever
+returns. One file, standard library only, Python 3.8 or later, so that it can be copied to any
+node and run there as ``python -I -S supervisor.py TRIAL_DIR/gang.json INDEX`` (``env`` for
+INDEX: taken from the variables of mpirun or srun).
+
+    TRIAL_DIR/gang.json            what to start (names of secret variables, never their values)
+    TRIAL_DIR/supervisor.N.json    who runs part N: pid, start time, host, boot id
+    TRIAL_DIR/rendezvous.json      MASTER_ADDR and MASTER_PORT as part 0 chose them (many nodes)
+    TRIAL_DIR/cancel               asks every part to end its ranks: {"grace_s": 10}
+    TRIAL_DIR/logs/rankK.SSS.log   "monotonic seconds<tab>line", head and last segments kept
+    TRIAL_DIR/exit.N.json          how it ended, written whole or not at all
+
+Processes are known by (pid, start time), found by ancestry (this process is their subreaper,
+so an orphan's parent is always one of ours) and by the mark in their environment; never by
+name. Imports are few on purpose (no pathlib, no subprocess, no contextlib): a trial's overhead
+is mostly this file's start-up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LINE_LIMIT = 64 * 1024
+SEGMENT_BYTES = 16 * 1024 * 1024
+TAIL_SEGMENTS = 3
+PIPE_BYTES = 1024 * 1024
+TICK_S = 0.2
+ENDING_TICK_S = 0.02
+LEFTOVER_GRACE_S = 2.0
+KILL_BOUND_S = 10.0
+DUMP_BOUND_S = 10.0
+RENDEZVOUS_BOUND_S = 120.0
+
+ALLOWED_NAMES = frozenset(
+    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR TEMP TERM HOSTNAME PWD "
+    "LD_LIBRARY_PATH LD_PRELOAD LIBRARY_PATH CPATH PYTHONPATH PYTHONUNBUFFERED PYTHONHASHSEED "
+    "VIRTUAL_ENV CC CXX MAX_JOBS MODULEPATH LOADEDMODULES XDG_CACHE_HOME XDG_RUNTIME_DIR "
+    "http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY "
+    "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE KRB5CCNAME".split()
+)
+ALLOWED_PREFIXES = tuple(
+    "LC_ CONDA_ CUDA_ NVIDIA_ NCCL_ OMP_ MKL_ OPENBLAS_ KMP_ GOMP_ TORCH PYTORCH_ TRITON_ GLOO_ "
+    "UCX_ FI_ OMPI_ PMIX_ PMI_ SLURM_ HF_ TRANSFORMERS_ DS_ DEEPSPEED_ MEGATRON_ NVTE_ NEMO_ "
+    "ROCR_ HIP_ HSA_ RCCL_ XLA_ APPTAINER_ SINGULARITY_ ENROOT_ PYXIS_ IBV_ RDMAV_".split()
+)
+SECRET_PARTS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a variable's name says that its value must never be written down."""
+    return any(part in name.upper() for part in SECRET_PARTS)
+
+
+def allowed_environment(names: frozenset[str] | set[str] = frozenset()) -> dict[str, str]:
+    """This process's environment as a trial may see it: an allow-list, and ``names`` asked for."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in names
+        or name in ALLOWED_NAMES
+        or (name.startswith(ALLOWED_PREFIXES) and not looks_secret(name))
+    }
+
+
+# ---- processes: known by (pid, start time), never by name ---------------------------------
+
+
+def process_stat(pid: int) -> tuple[str, int, int] | None:
+    """(state letter, parent pid, start time in clock ticks since boot); None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rsplit(b")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    return fields[0].decode(), int(fields[1]), int(fields[19])
+
+
+def lives(pid: int, start_time: int) -> bool:
+    """Whether this very process still runs: a zombie, or another with its pid, does not count."""
+    stat = process_stat(pid)
+    return stat is not None and stat[2] == start_time and stat[0] not in "ZX"
+
+
+def all_pids() -> list[int]:
+    """Every process of this host that we may see."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def marked(mark: str) -> list[tuple[int, int]]:
+    """(pid, start time) of live processes whose environment has the entry ``mark`` (NAME=VALUE)."""
+    found = []
+    wanted = b"\0" + mark.encode() + b"\0"
+    for pid in all_pids():
+        stat = process_stat(pid)
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                environment = b"\0" + file.read() + b"\0"
+        except OSError:
+            continue
+        if stat and stat[0] not in "ZX" and wanted in environment:
+            found.append((pid, stat[2]))
+    return found
+
+
+def descendants(root: int) -> list[tuple[int, int]]:
+    """(pid, start time) of all live processes below ``root``."""
+    stats = {pid: stat for pid in all_pids() for stat in [process_stat(pid)] if stat}
+    children: dict[int, list[int]] = {}
+    for pid, (_, parent, _) in stats.items():
+        children.setdefault(parent, []).append(pid)
+    found, queue = [], [root]
+    while queue:
+        for pid in children.get(queue.pop(), ()):
+            queue.append(pid)
+            if stats[pid][0] not in "ZX":
+                found.append((pid, stats[pid][2]))
+    return found
+
+
+def send_signal(pid: int, start_time: int, signum: int) -> bool:
+    """Signal this very process, never a stranger that got its pid; False when it is gone."""
+    try:
+        descriptor = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+    except OSError:
+        descriptor = -1
+    try:
+        if not lives(pid, start_time):
+            return False
+        if descriptor >= 0:
+            signal.pidfd_send_signal(descriptor, signum)
+        else:
+            os.kill(pid, signum)
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    return True
+
+
+def boot_id() -> str:
+    """Names this boot of the host: a pid means nothing after a reboot."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def prctl(option: int, value: int) -> None:
+    """Linux prctl; does nothing where there is none."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+    except (ImportError, OSError, AttributeError):
+        pass
+
+
+def oom_kills() -> int:
+    """How often the kernel's memory killer struck in this process's cgroup; -1 when not told."""
+    version2, version1 = "/sys/fs/cgroup", "/sys/fs/cgroup/memory"
+    try:
+        with open("/proc/self/cgroup") as file:
+            rows = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return -1
+    candidates = []
+    for _, controllers, path in rows:
+        if "memory" in controllers.split(","):
+            candidates += [
+                version1 + path + "/memory.oom_control",
+                version1 + "/memory.oom_control",
+            ]
+        elif not controllers:
+            candidates += [version2 + path + "/memory.events", version2 + "/memory.events"]
+    for name in candidates:
+        try:
+            with open(name) as file:
+                counters = dict(line.split()[:2] for line in file)
+            return int(counters["oom_kill"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return -1
+
+
+# ---- files --------------------------------------------------------------------------------
+
+
+def write_whole(path: str, value: dict[str, Any], durable: bool = True) -> None:
+    """Write JSON so that a reader sees all of it or none; ``durable`` survives a power cut."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(value, file, sort_keys=True)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_object(path: str) -> dict[str, Any] | None:
+    """A JSON object from a file; None where there is none, or half of one."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class RankLog:
+    """One rank's output as stamped lines in segments, the head and the tail of it kept.
+
+    Memory is bounded by one read and one unfinished line; disk by four segments. A disk that
+    refuses costs lines (``dropped`` bytes), never the trainer's progress.
+    """
+
+    def __init__(self, folder: str, rank: int, source: int) -> None:
+        self.stem = os.path.join(folder, f"rank{rank}.")
+        self.source = source
+        self.segment = 0
+        self.size = 0
+        self.dropped = 0
+        self.rest = b""
+        self.after_return = False
+        self.torn = False
+        self.file = self._open()
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return os.open(f"{self.stem}{self.segment:03d}.log", flags, 0o600)
+
+    def drain(self) -> int:
+        """Take what the pipe has now, at most one read: bytes taken, 0 at its end, -1 for none."""
+        try:
+            data = os.read(self.source, LINE_LIMIT)
+        except BlockingIOError:
+            return -1
+        if not data:
+            return 0
+        taken = len(data)
+        if self.after_return and data.startswith(b"\n"):
+            data = data[1:]
+        self.after_return = data.endswith(b"\r")
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = (self.rest + data).split(b"\n")
+        self.rest = lines.pop()
+        if lines and len(lines[0]) > LINE_LIMIT:
+            lines[:1] = [lines[0][:LINE_LIMIT], lines[0][LINE_LIMIT:]]
+        if len(self.rest) >= LINE_LIMIT:
+            lines.append(self.rest[:LINE_LIMIT])
+            self.rest = self.rest[LINE_LIMIT:]
+        self._write(lines)
+        return taken
+
+    def close(self) -> None:
+        """Write the unfinished last line and close."""
+        if self.rest:
+            self._write([self.rest])
+            self.rest = b""
+        os.close(self.file)
+        os.close(self.source)
+
+    def _write(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        stamp = b"%.6f\t" % time.monotonic()
+        block = stamp + (b"\n" + stamp).join(lines) + b"\n"
+        written = 0
+        try:
+            if self.size and self.size + len(block) > SEGMENT_BYTES:
+                self._rotate()
+            if self.torn:
+                os.write(self.file, b"\n")
+            written = os.write(self.file, block)
+        except OSError:
+            pass
+        self.torn = written not in (0, len(block))
+        self.size += written
+        self.dropped += len(block) - written
+
+    def _rotate(self) -> None:
+        full = self.file
+        self.segment += 1
+        self.size = 0
+        self.file = self._open()
+        os.close(full)
+        gone = self.segment - TAIL_SEGMENTS
+        if gone > 0:
+            os.unlink(f"{self.stem}{gone:03d}.log")
+
+
+# ---- starting -----------------------------------------------------------------------------
+
+
+class Rank:
+    """One started process of the gang and how it ended."""
+
+    def __init__(self, rank: int, pid: int, log: RankLog) -> None:
+        self.rank = rank
+        self.pid = pid
+        self.log: RankLog = log
+        self.start_time = (process_stat(pid) or ("", 0, 0))[2]
+        self.code: int | None = None
+        self.signal: int | None = None
+        self.ended_s: float | None = None
+        self.ended_by_us = False
+
+    def reaped(self, status: int, ending: bool) -> None:
+        """Record the wait status; ``ending``: we had begun to end the gang by then."""
+        self.ended_s = time.monotonic()
+        self.ended_by_us = ending
+        if os.WIFSIGNALED(status):
+            self.signal = os.WTERMSIG(status)
+        else:
+            self.code = os.WEXITSTATUS(status)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended badly and of itself."""
+        return self.ended_s is not None and self.code != 0 and not self.ended_by_us
+
+    def record(self) -> dict[str, Any]:
+        """Its part of the exit record."""
+        names = ("rank", "pid", "start_time", "code", "signal", "ended_s", "ended_by_us")
+        return {**{name: getattr(self, name) for name in names}, "dropped": self.log.dropped}
+
+
+def start_process(
+    argv: list[str], env: dict[str, str], cwd: str, output: int, group: int, umask: int
+) -> int:
+    """Fork and execute; returns the pid. OSError when the program or folder cannot be used.
+
+    The child joins process group ``group`` (0: leads a new one) and dies with this process.
+    """
+    ready, failure = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+            if os.getppid() != parent:
+                os._exit(127)
+            os.setpgid(0, group)
+            for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
+                signal.signal(signum, signal.SIG_DFL)
+            os.umask(umask)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.chdir(cwd)
+            os.execvpe(argv[0], argv, env)
+        except OSError as error:
+            os.write(failure, str(error.errno or 0).encode())
+        finally:
+            os._exit(127)
+    os.close(failure)
+    with os.fdopen(ready, "rb") as pipe:
+        refused = pipe.read()
+    if refused:
+        os.waitpid(pid, 0)
+        number = int(refused)
+        missing = argv[0] if os.path.isdir(cwd) else cwd
+        raise OSError(number, os.strerror(number), missing)
+    return pid
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on here now, below the range of outgoing connections."""
+    import socket
+
+    for attempt in range(200):
+        port = 10000 + (int.from_bytes(os.urandom(4), "big") + attempt) % 22000
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free TCP port between 10000 and 32000")
+
+
+def own_address() -> str:
+    """An address of this host that other nodes can reach: that of the default route."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # documentation range; nothing is sent
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
+
+
+# ---- the gang's part on this node ---------------------------------------------------------
+
+
+class Supervisor:
+    """Runs part ``index`` of the gang that ``spec`` (gang.json) describes, to its exit record."""
+
+    def __init__(self, spec: dict[str, Any], folder: str, index: int) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.index = index
+        self.mark = f"{spec['token']}:{index}"
+        self.ranks: list[Rank] = []
+        self.error: str | None = None
+        self.started_s = time.monotonic()
+        self.started_at = time.time()
+        self.oom_kills_before = oom_kills()
+        self.first_failed: int | None = None
+        self.peers_end_at: float | None = None
+        self.ending: str | None = None
+        self.term_sent = False
+        self.grace_s = float(spec["grace_s"])
+        self.kill_at = 0.0
+        self.dumps: dict[int, float] = {}
+        self.leftovers = 0
+        self.survivors: list[int] = []
+        self.terminated = False
+        self.sampler: Any = None
+
+    # -- starting
+
+    def own_ranks(self) -> list[tuple[int, int]]:
+        """(rank, local rank) of what this part starts."""
+        per, local_size = self.spec["per"], max(1, int(self.spec["gpus_per_node"]))
+        if per != "rank":
+            return [(self.index, 0)]
+        if self.spec["unit"] == "rank":
+            return [(self.index, self.index % local_size)]
+        return [(self.index * local_size + local, local) for local in range(local_size)]
+
+    def rendezvous(self) -> tuple[str, int]:
+        """MASTER_ADDR and MASTER_PORT: as told, else as part 0 chose them on its own node."""
+        if self.spec["master_addr"]:
+            return str(self.spec["master_addr"]), int(self.spec["master_port"])
+        path = os.path.join(self.folder, "rendezvous.json")
+        if self.index == 0:
+            chosen = {"addr": own_address(), "port": free_port(), "token": self.spec["token"]}
+            write_whole(path, chosen)
+            return str(chosen["addr"]), int(str(chosen["port"]))
+        bound = time.monotonic() + RENDEZVOUS_BOUND_S
+        while time.monotonic() < bound and not self.terminated:
+            told = read_object(path)
+            if told and told.get("token") == self.spec["token"]:
+                return str(told["addr"]), int(told["port"])
+            time.sleep(0.05)
+        raise OSError(f"part 0 told no rendezvous in {path} within {RENDEZVOUS_BOUND_S:.0f} s")
+
+    def environment(self, rank: int, local_rank: int, address: str, port: int) -> dict[str, str]:
+        """What one started process sees: allowed variables, the job's own, and its place."""
+        spec = self.spec
+        local_size = max(1, int(spec["gpus_per_node"]))
+        node = rank // local_size if spec["per"] == "rank" else self.index
+        env = allowed_environment(set(spec["inherit"]))
+        env.setdefault("PYTHONUNBUFFERED", "1")
+        env.update(spec["env"])
+        if spec["path_prefix"]:
+            env["PATH"] = spec["path_prefix"] + os.pathsep + env.get("PATH", os.defpath)
+        place = {"MASTER_ADDR": address, "MASTER_PORT": port}
+        place.update({"PET_MASTER_ADDR": address, "PET_MASTER_PORT": port})
+        if spec["per"] != "job":
+            place.update({"NODE_RANK": node, "NNODES": spec["nodes"]})
+        if spec["per"] == "node":
+            place.update({"PET_NODE_RANK": node, "PET_NNODES": spec["nodes"]})
+            place.update({"PET_NPROC_PER_NODE": local_size, "PET_MAX_RESTARTS": 0})
+        if spec["per"] == "rank":
+            place.update({"RANK": rank, "LOCAL_RANK": local_rank, "GROUP_RANK": node})
+            place.update({"WORLD_SIZE": int(spec["nodes"]) * local_size})
+            place.update({"LOCAL_WORLD_SIZE": local_size})
+        if spec["gpus"]:
+            place["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in spec["gpus"])
+        env.update({name: str(value) for name, value in place.items()})
+        env["AUTOTUNE_TOKEN"] = spec["token"]
+        env["AUTOTUNE_PART"] = self.mark
+        env["AUTOTUNE_TRIAL_DIR"] = self.folder
+        return env
+
+    def start_ranks(self, umask: int) -> None:
+        """Start every rank of this part; OSError when the first of them cannot be."""
+        import fcntl
+
+        logs = os.path.join(self.folder, "logs")
+        os.makedirs(logs, 0o700, exist_ok=True)
+        address, port = self.rendezvous()
+        group = 0
+        for rank, local_rank in self.own_ranks():
+            source, sink = os.pipe()
+            try:
+                fcntl.fcntl(sink, 1031, PIPE_BYTES)  # F_SETPIPE_SZ
+            except OSError:
+                pass
+            os.set_blocking(source, False)
+            argv = [str(word).replace("{rank}", str(rank)) for word in self.spec["argv_prefix"]]
+            argv += self.spec["argv"]
+            env = self.environment(rank, local_rank, address, port)
+            cwd = self.spec["cwd"] or self.folder
+            try:
+                pid = start_process(argv, env, cwd, sink, group, umask)
+            finally:
+                os.close(sink)
+            group = group or pid
+            self.ranks.append(Rank(rank, pid, RankLog(logs, rank, source)))
+
+    # -- watching
+
+    def watch(self, wake: int) -> None:
+        """Keep the logs, the deadline and the cancel request until nothing of the gang is left."""
+        poller = select.poll()
+        poller.register(wake, select.POLLIN)
+        logs = {rank.log.source: rank.log for rank in self.ranks}
+        for source in logs:
+            poller.register(source, select.POLLIN)
+        next_check = 0.0
+        while True:
+            tick = ENDING_TICK_S if self.ending else TICK_S
+            for source, _ in poller.poll(tick * 1000):
+                if source == wake:
+                    os.read(wake, 4096)
+                    next_check = 0.0
+                elif logs[source].drain() == 0:
+                    poller.unregister(source)
+            now = time.monotonic()
+            if now < next_check:
+                continue
+            next_check = now + tick
+            self.reap()
+            self.check(now)
+            if all(rank.ended_s is not None for rank in self.ranks) and self.settled(now):
+                break
+        for log in logs.values():
+            while log.drain() > 0:
+                pass
+            log.close()
+
+    def reap(self) -> None:
+        """Take the exit status of every child that ended: ranks, dumps, adopted orphans."""
+        by_pid = {rank.pid: rank for rank in self.ranks if rank.ended_s is None}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.dumps.pop(pid, None)
+            rank = by_pid.get(pid)
+            if rank is None:
+                continue
+            rank.reaped(status, self.term_sent)
+            if rank.failed and self.first_failed is None:
+                self.first_failed = rank.rank
+                self.expect_end()
+
+    def expect_end(self) -> None:
+        """A rank failed here or elsewhere: the others get a short grace to say why."""
+        if self.peers_end_at is None:
+            self.peers_end_at = time.monotonic() + float(self.spec["peer_grace_s"])
+
+    def check(self, now: float) -> None:
+        """Begin or continue to end the gang where something asks for it."""
+        request = os.path.join(self.folder, "cancel")
+        if self.ending is None:
+            if os.path.exists(request):
+                asked = read_object(request) or {}
+                if asked.get("dump"):
+                    self.dump_stacks(now)
+                self.begin_end("cancel", float(asked.get("grace_s", self.grace_s)), now)
+            elif self.terminated:
+                self.begin_end("signal", self.grace_s, now)
+            elif now >= self.started_s + float(self.spec["time_limit_s"]):
+                self.begin_end("deadline", self.grace_s, now)
+            elif self.peers_end_at is not None and now >= self.peers_end_at:
+                self.begin_end("rank_failed", self.grace_s, now)
+            elif int(self.spec["parts"]) > 1 and self.others_failed():
+                self.expect_end()
+        else:
+            self.continue_end(now)
+
+    def others_failed(self) -> bool:
+        """Whether another part of the gang has told that it failed."""
+        names = [name for name in os.listdir(self.folder) if name.startswith("exit.")]
+        records = [read_object(os.path.join(self.folder, name)) for name in names]
+        ours = [record for record in records if record and record["token"] == self.spec["token"]]
+        return any(record["failed"] for record in ours)
+
+    # -- ending
+
+    def members(self) -> list[tuple[int, int]]:
+        """(pid, start time) of all that lives of this part: by ancestry, and by its mark."""
+        own = os.getpid()
+        found = {*descendants(own), *marked(f"AUTOTUNE_PART={self.mark}")}
+        return [(pid, start) for pid, start in sorted(found) if pid != own]
+
+    def begin_end(self, reason: str, grace_s: float, now: float) -> None:
+        """Ask everything to end (after the stack dumps), and note until when it may take."""
+        self.ending = reason
+        self.grace_s = grace_s
+        self.continue_end(now)
+
+    def continue_end(self, now: float) -> None:
+        """TERM once the dumps are done, KILL from the end of the grace on."""
+        if any(now < bound for bound in self.dumps.values()):
+            return
+        if not self.term_sent:
+            self.term_sent = True
+            self.kill_at = now + self.grace_s
+            self.signal_members(signal.SIGTERM)
+        elif now >= self.kill_at:
+            self.signal_members(signal.SIGKILL)
+
+    def signal_members(self, signum: int) -> None:
+        """Signal all that lives of this part."""
+        for pid, start_time in self.members():
+            send_signal(pid, start_time, signum)
+
+    def settled(self, now: float) -> bool:
+        """Whether nothing is left once the ranks have ended; begins to end what is."""
+        members = self.members()
+        if not members:
+            return True
+        if self.ending is None or not self.leftovers:
+            self.leftovers = len(members)
+        if self.ending is None:
+            self.begin_end("leftover", LEFTOVER_GRACE_S, now)
+        if self.term_sent and now >= self.kill_at + KILL_BOUND_S:
+            self.survivors = [pid for pid, _ in members]
+            return True
+        return False
+
+    def dump_stacks(self, now: float) -> None:
+        """Start py-spy on each Python process of the gang, where it is there; 16 at most."""
+        program = self.spec["py_spy"]
+        if not program or not os.access(program, os.X_OK):
+            return
+        for pid, _ in self.members()[:16]:
+            try:
+                if "python" not in os.path.basename(os.readlink(f"/proc/{pid}/exe")):
+                    continue
+            except OSError:
+                continue
+            path = os.path.join(self.folder, "logs", f"stacks.{pid}.txt")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            actions = [(os.POSIX_SPAWN_OPEN, fd, path, flags, 0o600) for fd in (1, 2)]
+            argv = [program, "dump", "--pid", str(pid)]
+            dump = os.posix_spawn(program, argv, dict(os.environ), file_actions=actions)
+            self.dumps[dump] = now + DUMP_BOUND_S
+
+    def end_containers(self) -> None:
+        """Kill containers by the ids their starter wrote: they are no descendants of ours."""
+        folder = os.path.join(self.folder, "containers")
+        program = self.spec["container_program"]
+        for rank in self.ranks if program and self.ending else ():
+            try:
+                with open(os.path.join(folder, f"rank{rank.rank}.cid")) as file:
+                    container = file.read().strip()
+                argv = [program, "kill", container]
+                os.waitpid(os.posix_spawnp(program, argv, dict(os.environ)), 0)
+            except OSError:
+                continue
+
+    # -- telling
+
+    def record(self) -> dict[str, Any]:
+        """The exit record of this part."""
+        import resource
+
+        ended_s = time.monotonic()
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = ended_s - self.started_s
+        gpus = 1 if self.spec["unit"] == "rank" else int(self.spec["gpus_per_node"])
+        struck = self.first_failed is not None and oom_kills() > self.oom_kills_before >= 0
+        return {
+            "version": 1,
+            "token": self.spec["token"],
+            "index": self.index,
+            "host": os.uname().nodename,
+            "ranks": [rank.record() for rank in self.ranks],
+            "error": self.error,
+            "failed": self.error is not None or any(rank.failed for rank in self.ranks),
+            "first_failed": self.first_failed,
+            "ended_by": self.ending if self.ending != "leftover" else None,
+            "leftovers": self.leftovers,
+            "survivors": self.survivors,
+            "oom_kill": struck,
+            "started_s": self.started_s,
+            "ended_s": ended_s,
+            "started_at": self.started_at,
+            "ended_at": time.time(),
+            "gpu_seconds": seconds * gpus,
+            "user_s": used.ru_utime,
+            "system_s": used.ru_stime,
+            "peak_rss_gib": used.ru_maxrss / 2**20,
+            "gpus": self.sampler.record() if self.sampler else [],
+        }
+
+    def run(self, umask: int, wake: int) -> bool:
+        """Start, watch, end; writes the exit record and returns whether all went well."""
+        identity = {"pid": os.getpid(), "token": self.spec["token"], "index": self.index}
+        identity["start_time"] = (process_stat(os.getpid()) or ("", 0, 0))[2]
+        identity.update({"host": os.uname().nodename, "boot_id": boot_id()})
+        write_whole(os.path.join(self.folder, f"supervisor.{self.index}.json"), identity, False)
+        try:
+            self.start_ranks(umask)
+            self.sampler = start_sampler()
+        except OSError as error:
+            what = error.filename or self.spec["argv"][0]
+            self.error = f"cannot start {what!r}: {error.strerror or error}"
+            self.begin_end("start", 0.0, time.monotonic())
+        self.watch(wake)
+        self.end_containers()
+        record = self.record()
+        self.tell(record)
+        return not record["failed"] and record["ended_by"] is None
+
+    def tell(self, record: dict[str, Any]) -> None:
+        """Write the exit record; a full disk gets half a minute to recover."""
+        path = os.path.join(self.folder, f"exit.{self.index}.json")
+        for attempt in range(30):
+            try:
+                return write_whole(path, record)
+            except OSError as error:
+                print(f"autotune: {path}: {error}", file=sys.stderr, flush=True)
+                time.sleep(min(1.0, 0.1 * (attempt + 1)))
+
+
+def start_sampler() -> Any:
+    """Begin to sample this node's GPUs; None where there is no NVML (nvml.py lies beside us)."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    try:
+        import ctypes
+
+        ctypes.CDLL("libnvidia-ml.so.1")
+        sys.path.insert(0, here)
+        try:
+            import nvml
+        finally:
+            sys.path.remove(here)
+        return nvml.start_sampler(os.getpid())
+    except (ImportError, OSError):
+        return None
+
+
+def part_index(word: str) -> int:
+    """Which part of the gang this is: a number, or ``env`` for what mpirun or srun tell."""
+    if word != "env":
+        return int(word)
+    for name in ("OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "PMIX_RANK", "PMI_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    raise SystemExit("supervisor: INDEX is env, but neither mpirun nor srun started this process")
+
+
+def main(arguments: list[str]) -> int:
+    """``supervisor.py GANG_JSON INDEX``: 0 when every rank ended well, else 1."""
+    path, index = os.path.abspath(arguments[0]), part_index(arguments[1])
+    spec = read_object(path)
+    if spec is None:
+        print(f"autotune: {path}: not a gang description", file=sys.stderr)
+        return 2
+    umask = os.umask(0o077)
+    try:
+        os.setsid()
+    except PermissionError:
+        pass  # already leads a group: started in a session of its own, or by mpirun
+    prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+    supervisor = Supervisor(spec, os.path.dirname(path), index)
+    wake, alarm = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(alarm, False)
+    signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: setattr(supervisor, "terminated", True))
+    for signum in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
+    return 0 if supervisor.run(umask, wake) else 1
+
+
+if __name__ == "__main__":
+    sys.stdout.flush()
+    os._exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+"""Follows the log segments that supervisors write, while they are being written.
+
+    TRIAL_DIR/logs/rankK.SSS.log    "monotonic seconds<tab>line" a line, K the rank, SSS from 000
+
+The reader keeps an offset per rank and never holds more than one read and one unfinished
+line. Segments between the head and the tail may be deleted under it: it goes on at the next
+one that is there and counts a gap. It starts from the beginning, so a controller that comes
+back reads what its predecessor read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+SEGMENT_NAME = re.compile(r"^rank(\d{1,9})\.(\d{3,9})\.log$")
+READ_BYTES = 256 * 1024
+LINE_LIMIT = 256 * 1024
+
+
+class LogLine(NamedTuple):
+    """One line of one rank: ``arrival_s`` is that node's monotonic clock, in seconds."""
+
+    rank: int
+    arrival_s: float
+    text: bytes
+
+
+@dataclass
+class _Follower:
+    """How far one rank's segments were read."""
+
+    segment: int = 0
+    offset: int = 0
+    rest: bytes = b""
+    last_arrival_s: float = 0.0
+    segments: list[int] = field(default_factory=list)
+
+
+class TrialLogs:
+    """Reads a trial's logs bit by bit; ``gaps`` counts deleted stretches per rank."""
+
+    def __init__(self, trial_dir: Path) -> None:
+        self.folder = trial_dir / "logs"
+        self.gaps: dict[int, int] = {}
+        self._followers: dict[int, _Follower] = {}
+
+    @property
+    def ranks(self) -> list[int]:
+        """Ranks seen so far, in order."""
+        return sorted(self._followers)
+
+    def read(self, limit_bytes: int = 4 * 1024 * 1024) -> Iterator[LogLine]:
+        """New whole lines since the last call, at most about ``limit_bytes`` of them.
+
+        Ranks take turns, so that one that floods cannot starve the others. Exhaust the
+        iterator; call again for more. A last line without its newline is held back.
+        """
+        self._scan()
+        budget = limit_bytes
+        busy = True
+        while busy and budget > 0:
+            busy = False
+            for rank in self.ranks:
+                data = self._read_some(rank, min(READ_BYTES, max(1, budget)))
+                if data is None:
+                    continue
+                busy = True
+                budget -= len(data)
+                yield from self._lines(rank, data)
+
+    def drain(self) -> Iterator[LogLine]:
+        """Everything that is there, for a trial that has ended: unfinished last lines too."""
+        while True:
+            before = {rank: (f.segment, f.offset) for rank, f in self._followers.items()}
+            yield from self.read()
+            if before == {rank: (f.segment, f.offset) for rank, f in self._followers.items()}:
+                break
+        for rank in self.ranks:
+            follower = self._followers[rank]
+            if follower.rest:
+                rest, follower.rest = follower.rest, b""
+                yield self._line(rank, follower, rest)
+
+    def _scan(self) -> None:
+        found: dict[int, list[int]] = {}
+        try:
+            names = [entry.name for entry in self.folder.iterdir()]
+        except OSError:
+            return
+        for name in names:
+            match = SEGMENT_NAME.match(name)
+            if match:
+                found.setdefault(int(match[1]), []).append(int(match[2]))
+        for rank, segments in found.items():
+            follower = self._followers.setdefault(rank, _Follower())
+            follower.segments = sorted(segments)
+
+    def _read_some(self, rank: int, size: int) -> bytes | None:
+        """The next bytes of a rank, moving to its next segment where one ended; None for none."""
+        follower = self._followers[rank]
+        while True:
+            path = self.folder / f"rank{rank}.{follower.segment:03d}.log"
+            try:
+                with path.open("rb") as file:
+                    file.seek(follower.offset)
+                    data = file.read(size)
+            except OSError:
+                data = b""
+            if data:
+                follower.offset += len(data)
+                return data
+            later = [segment for segment in follower.segments if segment > follower.segment]
+            if not later:
+                return None
+            if later[0] > follower.segment + 1:
+                self.gaps[rank] = self.gaps.get(rank, 0) + 1
+                follower.rest = b""
+            follower.segment, follower.offset = later[0], 0
+
+    def _lines(self, rank: int, data: bytes) -> Iterator[LogLine]:
+        follower = self._followers[rank]
+        lines = (follower.rest + data).split(b"\n")
+        follower.rest = lines.pop()
+        if len(follower.rest) > LINE_LIMIT:
+            lines.append(follower.rest)
+            follower.rest = b""
+        for line in lines:
+            yield self._line(rank, follower, line)
+
+    @staticmethod
+    def _line(rank: int, follower: _Follower, line: bytes) -> LogLine:
+        stamp, tab, text = line.partition(b"\t")
+        try:
+            follower.last_arrival_s = float(stamp)
+        except ValueError:
+            text = line  # not a supervisor's line: keep it whole, at the last known time
+        if not tab:
+            text = line
+        return LogLine(rank, follower.last_arrival_s, text)
