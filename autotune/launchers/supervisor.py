@@ -746,7 +746,7 @@ def start_sampler() -> Any:
     try:
         import ctypes
 
-        ctypes.CDLL("libnvidia-ml.so.1")
+        ctypes.CDLL(os.environ.get("AUTOTUNE_NVML_LIBRARY", "libnvidia-ml.so.1"))
         sys.path.insert(0, here)
         try:
             import nvml

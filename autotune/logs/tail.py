@@ -104,19 +104,20 @@ class TrialLogs:
         follower = self._followers[rank]
         while True:
             path = self.folder / f"rank{rank}.{follower.segment:03d}.log"
+            data, deleted = b"", False
             try:
                 with path.open("rb") as file:
                     file.seek(follower.offset)
                     data = file.read(size)
             except OSError:
-                data = b""
+                deleted = True
             if data:
                 follower.offset += len(data)
                 return data
             later = [segment for segment in follower.segments if segment > follower.segment]
             if not later:
                 return None
-            if later[0] > follower.segment + 1:
+            if deleted or later[0] > follower.segment + 1:
                 self.gaps[rank] = self.gaps.get(rank, 0) + 1
                 follower.rest = b""
             follower.segment, follower.offset = later[0], 0
