@@ -27,7 +27,9 @@ class Hardware(BaseModel):
     vendor: str = "nvidia"
     memory_gib: float = Field(gt=0, description="usable device memory, GiB (2**30 bytes)")
     memory_gb_per_s: float = Field(gt=0, description="device memory bandwidth, 1e9 bytes/s")
-    tflops: dict[str, float] = Field(description="dense peak TFLOP/s by precision: fp32, tf32, fp16, bf16, fp8")
+    tflops: dict[str, float] = Field(
+        description="dense peak TFLOP/s by precision: fp32, tf32, fp16, bf16, fp8"
+    )
     gpus_per_node: int = 8
     intra_node: Link
     inter_node: Link
@@ -45,6 +47,7 @@ class Cluster(BaseModel):
 
     nodes: int = Field(default=1, gt=0)
     gpus_per_node: int = Field(default=1, gt=0)
+    gpu: str = Field(default="", description="name of a file in `search_spaces/hardware/`")
     hardware: Hardware | None = None
     intra_node: Link | None = None
     inter_node: Link | None = None

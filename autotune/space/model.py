@@ -16,7 +16,9 @@ class ModelShape(BaseModel):
     ffn_hidden_size: int = Field(gt=0)
     num_attention_heads: int = Field(gt=0)
     num_query_groups: int = Field(gt=0, description="key/value heads; equals the heads in MHA")
-    kv_channels: int | None = Field(default=None, description="size of one head; hidden/heads if unset")
+    kv_channels: int | None = Field(
+        default=None, description="size of one head; hidden/heads if unset"
+    )
     vocab_size: int = Field(gt=0)
     max_position_embeddings: int = 0
     position_embedding_type: str = Field(default="rope", pattern="^(rope|learned_absolute|none)$")

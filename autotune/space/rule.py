@@ -1,0 +1,22 @@
+"""A rule that a config has to meet, with the reason that is shown when it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`expression` has to be met (see `Expression.met`); `origin` tells whose rule it is:
+    "space", "built-in", "conditional" or the name of a framework.
+
+    In a framework's rule a name that the space does not have counts as inactive, so one list of
+    rules serves every space.
+    """
+
+    expression: str
+    reason: str = ""
+    origin: str = "space"
+
+    def __str__(self) -> str:
+        return f"{self.expression} ({self.origin}{': ' + self.reason if self.reason else ''})"
