@@ -138,6 +138,15 @@ class Study:
             self.lease = Lease.acquire(lease_store(self.storage, journal), self.paths.name)
         return self.lease
 
+    def renew(self) -> bool:
+        """Extend the lease; False when another controller has taken it."""
+        with storage_errors(self.url):
+            return self.lease is not None and self.lease.renew()
+
+    def still_held(self) -> bool:
+        """Whether this controller's epoch is still the study's, asked of the storage."""
+        return self.renew()
+
     # -- reading
 
     @property
@@ -218,6 +227,12 @@ class Study:
         """Write the result file, whole, before anything is told."""
         folder = self.paths.trial(record.number, attempt)
         write_atomically(folder.result, json.dumps(record_to_json(record), indent=1))
+
+    def save_late(self, record: TrialRecord, intent: Intent) -> None:
+        """Keep a result that came after the lease was lost; it is never told."""
+        folder = self.paths.trial(record.number, intent.attempt).folder
+        late = {"late": True, "epoch": intent.epoch, **record_to_json(record)}
+        write_atomically(folder / f"late.{intent.epoch}.json", json.dumps(late, indent=1))
 
     def tell(self, record: TrialRecord) -> bool:
         """Write a finished trial into the storage, once; False when it was told before.

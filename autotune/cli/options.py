@@ -1,0 +1,44 @@
+"""Command-line options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from autotune.study.record import Study
+
+StudyName = Annotated[str, typer.Argument(help="The study's name; `autotune status` lists them.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the record lives: sqlite:///, postgresql://, mysql://, journal:///. "
+        "Default: $AUTOTUNE_STORAGE, else a private SQLite file in the study's folder."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the space; repeatable."),
+]
+
+
+def storage_url(given: str | None) -> str | None:
+    """The storage asked for on the command line or in the environment."""
+    return given or os.environ.get("AUTOTUNE_STORAGE") or None
+
+
+def open_study(name: str | None, storage: str | None = None) -> Study:
+    """The named study, or the newest one; BadInput lists the known ones."""
+    from autotune.errors import BadInput
+    from autotune.study.paths import StudyPaths, study_names
+    from autotune.study.record import Study
+
+    if name is None:
+        names = study_names()
+        if not names:
+            raise BadInput("there is no study yet. `autotune run --space NAME` starts one.")
+        name = names[-1]
+    return Study.open(StudyPaths.named(name), storage_url(storage))

@@ -1,0 +1,199 @@
+"""`autotune run` and `autotune resume`: search a space, or go on with a search."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autotune.cli.options import Json, Overrides, Storage, StudyName, open_study, storage_url
+from autotune.errors import BadInput
+
+if TYPE_CHECKING:
+    from autotune.controller import Options, Setting
+    from autotune.controller.standing import Result
+    from autotune.study.record import Study
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(run)
+    app.command()(resume)
+
+
+LauncherOptions = Annotated[
+    list[str] | None,
+    typer.Option("--launcher-option", metavar="KEY=VALUE", help="An option of the launcher."),
+]
+
+
+def run(
+    space: Annotated[str, typer.Option(help="A space's name (`autotune spaces`) or YAML file.")],
+    study: Annotated[str | None, typer.Option(help="Name the study; default: a fresh one.")] = None,
+    fresh: Annotated[
+        bool, typer.Option(help="Keep a study of this name under a numbered one, start afresh.")
+    ] = False,
+    trials: Annotated[int | None, typer.Option(help="Search at most this many trials.")] = None,
+    sampler: Annotated[
+        str, typer.Option(help="autotune, or an Optuna sampler: tpe, gp, random, ...")
+    ] = "autotune",
+    seed: Annotated[int, typer.Option(help="Seed of the search and of the trials.")] = 0,
+    launcher: Annotated[
+        str | None, typer.Option(help="Where trials run: local, mpi, slurm, ray.")
+    ] = None,
+    launcher_option: LauncherOptions = None,
+    nodes: Annotated[int | None, typer.Option(help="Nodes of the cluster.")] = None,
+    parallel: Annotated[int, typer.Option(help="Trials side by side.", min=1)] = 1,
+    python: Annotated[
+        str | None, typer.Option(help="Python of the training environment.")
+    ] = None,
+    simulate: Annotated[
+        bool | None,
+        typer.Option(help="Run on the simulated cluster; default: when there is no GPU."),
+    ] = None,
+    simulation_seed: Annotated[int, typer.Option(help="Draws the simulated cluster.")] = 0,
+    storage: Storage = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the first trial; start nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Search a space and end with a measured winner."""
+    from autotune.controller import Options, prepare
+    from autotune.controller.place import choose_place
+
+    changes = list(overrides or [])
+    if trials is not None:
+        changes.append(f"budget.trials={trials}")
+    if nodes is not None:
+        changes.append(f"cluster.nodes={nodes}")
+    options = Options(
+        launcher=launcher or "local",
+        launcher_options=_pairs(launcher_option),
+        sampler=sampler,
+        seed=seed,
+        parallel=parallel,
+        python=_python(python),
+        simulation_seed=simulation_seed,
+    )
+    setting = prepare(space, changes, options, choose_place(simulate, launcher))
+    if dry_run:
+        from autotune.cli.dry_run import show_dry_run
+
+        show_dry_run(setting, as_json)
+        return
+    opened = _create(setting, study, fresh, storage)
+    _search(opened, setting, as_json)
+
+
+def resume(
+    study: StudyName,
+    storage: Storage = None,
+    trials: Annotated[int | None, typer.Option(help="Raise the budget to this many.")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="The space file, to check that it has not changed.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a study after Ctrl-C, a crash, or with a larger budget."""
+    from autotune.controller import Options, prepare_space
+    from autotune.space import load_space
+
+    opened = open_study(study, storage)
+    changes = [f"budget.trials={trials}"] if trials is not None else []
+    kept = load_space(str(opened.paths.space), changes)
+    if space is not None:
+        differences = kept.diff(load_space(space, changes))
+        if differences:
+            raise BadInput(
+                f"{space} is not the space study {study!r} was started with:\n  "
+                + "\n  ".join(differences)
+                + "\nStart a new study with `autotune run`, or resume without --space."
+            )
+    setting = prepare_space(kept, Options.from_json(opened.settings["options"]))
+    _search(opened, setting, as_json)
+
+
+def _python(given: str | None) -> str:
+    """The interpreter of trials: the one given, else the one that runs autotune."""
+    import shutil
+
+    if given is None:
+        return sys.executable
+    found = shutil.which(given)
+    if found is None:
+        raise BadInput(f"--python {given}: no such program. Give the path of a Python.")
+    return str(Path(found).absolute())
+
+
+def _pairs(given: Sequence[str] | None) -> dict[str, Any]:
+    """KEY=VALUE options as a mapping, values read as YAML."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for item in given or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise BadInput(f"--launcher-option {item!r}: write KEY=VALUE")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadInput(f"--launcher-option {item!r}: not a YAML value ({error})") from error
+    return found
+
+
+def _create(setting: Setting, name: str | None, fresh: bool, storage: str | None) -> Study:
+    """The study's folder and record, holding nothing yet."""
+    from autotune.study.paths import StudyPaths, numbered_name
+    from autotune.study.record import Study
+
+    paths = StudyPaths.named(name or numbered_name(setting.space.name))
+    if fresh and paths.exists():
+        Study.open(paths, storage_url(storage)).set_aside(numbered_name(paths.name))
+    settings = {
+        "options": setting.options.to_json(),
+        "direction": setting.space.objective.direction,
+        "metric": setting.space.objective.metric,
+        "space_name": setting.space.name,
+        "space_fingerprint": setting.space.fingerprint(),
+        "simulated": setting.options.simulated,
+    }
+    return Study.create(paths, setting.space.to_yaml(), settings, storage_url(storage))
+
+
+def _search(study: Study, setting: Setting, as_json: bool) -> None:
+    """Hold the study, run the loop, print how it ended; exits with the right code."""
+    from autotune.cli.ending import print_ending, print_opening
+    from autotune.cli.live import Board, LiveScreen, listener_for
+    from autotune.controller import Controller
+
+    study.hold()
+    try:
+        print_opening(study, setting)
+        board = Board(
+            setting.space.objective.metric, setting.maximize, setting.space.budget.trials
+        )
+        for record in study.records():
+            if record.finished:
+                board.add(record)
+        listener = listener_for(board)
+        controller = Controller(study, setting, listener)
+        with listener if isinstance(listener, LiveScreen) else nullcontext():
+            found = controller.run()
+        print_ending(study, setting, found, as_json, interrupted=controller.signals.exit_code != 0)
+    finally:
+        study.close()
+    raise typer.Exit(_exit_code(found, controller.signals.exit_code))
+
+
+def _exit_code(found: Result, interrupted: int) -> int:
+    if interrupted:
+        return interrupted
+    return 0 if found.winner is not None else 1
+
+

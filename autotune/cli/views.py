@@ -1,0 +1,136 @@
+"""A study as JSON and as tables: what status, best and the end of a run print."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from autotune.cli import figures
+from autotune.trial import Outcome, TrialRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from autotune.controller.standing import Result
+
+
+def trial_json(record: TrialRecord) -> dict[str, Any]:
+    """One trial for a program: stable keys, nulls where nothing was measured."""
+    measured = record.measurement
+    return {
+        "number": record.number,
+        "kind": record.kind,
+        "params": dict(record.values),
+        "outcome": record.outcome.value if record.outcome else None,
+        "reason": record.outcome_reason or record.reason,
+        "chosen_because": record.reason,
+        "tokens_per_s": measured.tokens_per_s.value if measured and measured.tokens_per_s else None,
+        "objective": measured.objective.value if measured and measured.objective else None,
+        "step_time_s": measured.step_time_s.value if measured else None,
+        "peak_memory_gib": measured.peak_memory_gib if measured else None,
+        "seconds": record.seconds,
+        "gpu_seconds": record.gpu_seconds,
+        "stopped_early": measured.stopped_early if measured else False,
+        "ran_to_end": record.ran_to_end,
+        "attempt": record.attempt,
+        "simulated": record.simulated,
+        "evidence": list(record.evidence),
+        "notes": list(measured.notes) if measured else [],
+    }
+
+
+def status_json(name: str, records: Sequence[TrialRecord], ended: str | None) -> dict[str, Any]:
+    """A study for a program."""
+    return {
+        "study": name,
+        "ended": ended,
+        "simulated": any(record.simulated for record in records),
+        "counts": counts(records),
+        "gpu_hours": sum(record.gpu_seconds for record in records) / 3600,
+        "trials": [trial_json(record) for record in records],
+    }
+
+
+def best_json(name: str, found: Result, metric: str) -> dict[str, Any]:
+    """The winner for a program; nulls where there is none."""
+    winner, baseline = found.winner, found.baseline
+    tokens = _tokens(winner.record) if winner else None
+    return {
+        "study": name,
+        "trial": winner.record.number if winner else None,
+        "trials_pooled": list(winner.numbers) if winner else [],
+        "params": dict(winner.values) if winner else None,
+        "outcome": winner.record.outcome.value if winner and winner.record.outcome else None,
+        "metric": metric,
+        "objective": _span(winner.objective) if winner else None,
+        "baseline_objective": _span(baseline.objective) if baseline else None,
+        "tokens_per_s": winner.objective.value if winner and metric == "tokens_per_s" else tokens,
+        "baseline_tokens_per_s": (
+            baseline.objective.value
+            if baseline and metric == "tokens_per_s"
+            else _tokens(baseline.record) if baseline else None
+        ),
+        "gain": found.gain.value if found.gain else None,
+        "gain_interval": _span(found.gain) if found.gain else None,
+        "ties": [list(tie.numbers) for tie in found.ties],
+        "simulated": bool(winner and winner.record.simulated),
+    }
+
+
+def _tokens(record: TrialRecord) -> float | None:
+    measured = record.measurement
+    return measured.tokens_per_s.value if measured and measured.tokens_per_s else None
+
+
+def _span(value: Any) -> dict[str, float]:
+    return {"value": value.value, "low": value.low, "high": value.high}
+
+
+def counts(records: Sequence[TrialRecord]) -> dict[str, int]:
+    """How many trials ended in each outcome; running ones under ``running``."""
+    found = Counter(str(r.outcome) if r.outcome else "running" for r in records)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def trial_table(records: Sequence[TrialRecord], metric: str) -> Table:
+    """Trials with their figures, outcome and reason, for 80 columns and more."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("config", overflow="fold", max_width=34)
+    table.add_column(figures.unit(metric), justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for record in records:
+        table.add_row(
+            str(record.number),
+            label(record),
+            figures.number(o.value) if (o := figures.objective_of(record)) else "",
+            outcome_text(record),
+            record.outcome_reason or record.reason,
+        )
+    return table
+
+
+def label(record: TrialRecord) -> str:
+    """A trial's short name, with its kind where it is not an ordinary one."""
+    from autotune.config import Config
+
+    kind = "" if record.kind == "search" else f"[{record.kind}] "
+    return kind + (Config(record.values).label or "(all off)")
+
+
+STYLES = {Outcome.OK: "green", Outcome.OOM_GPU: "yellow", Outcome.CANCELLED: "dim"}
+
+
+def outcome_text(record: TrialRecord) -> Any:
+    """The outcome, coloured; an early stop is said."""
+    from rich.text import Text
+
+    if record.outcome is None:
+        return Text("running", style="cyan")
+    early = record.measurement is not None and record.measurement.stopped_early
+    words = "ok (early)" if record.outcome is Outcome.OK and early else str(record.outcome)
+    return Text(words, style=STYLES.get(record.outcome, "red"))

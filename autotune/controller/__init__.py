@@ -1,0 +1,16 @@
+"""The loop that owns a study: ask, render, launch, watch, judge, tell."""
+
+from autotune.controller.events import Listener, Progress, Silent
+from autotune.controller.loop import Controller
+from autotune.controller.setting import Options, Setting, prepare, prepare_space
+
+__all__ = [
+    "Controller",
+    "Listener",
+    "Options",
+    "Progress",
+    "Setting",
+    "Silent",
+    "prepare",
+    "prepare_space",
+]

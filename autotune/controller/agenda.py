@@ -1,0 +1,123 @@
+"""What runs next: interrupted trials, then the baseline, then the search, then the finalists."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autotune.config import Config
+from autotune.controller.setting import Setting
+from autotune.search.finalists import next_finalist
+from autotune.trial import Outcome, Prediction, TrialKind, TrialRecord
+
+USER_ERRORS_IN_A_ROW = 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """A config to measure and why."""
+
+    config: Config
+    kind: TrialKind
+    reason: str
+    prediction: Prediction
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Over:
+    """Nothing is left to do, and why."""
+
+    reason: str
+
+
+class Agenda:
+    """Decides the next task from what the record says; keeps no state of its own but the clock."""
+
+    def __init__(self, setting: Setting, wall_time_used_s: float = 0.0) -> None:
+        self._setting = setting
+        self._started = time.monotonic() - wall_time_used_s
+        self.stop_reason: str | None = None
+
+    @property
+    def wall_time_s(self) -> float:
+        """Wall time spent on the study, earlier sessions included."""
+        return time.monotonic() - self._started
+
+    def next(self, records: Sequence[TrialRecord], running: Sequence[TrialRecord]) -> Task | Over | None:
+        """The next task; None when only waiting for what runs can tell; Over at the end."""
+        told = [record for record in records if record.finished]
+        stop = self._must_stop(told)
+        if stop is not None:
+            return Over(stop) if not running else None
+        if not any(record.kind == "baseline" for record in records):
+            return self._baseline()
+        if self.stop_reason is None:
+            self.stop_reason = self._search_over(told, running)
+        if self.stop_reason is None:
+            proposed = self._search(told, running)
+            if proposed is not None:
+                return proposed
+            if running:
+                return None
+            self.stop_reason = "every legal config was measured"
+        if running:
+            return None
+        return self._finalist(told) or Over(self.stop_reason)
+
+    def _must_stop(self, told: Sequence[TrialRecord]) -> str | None:
+        last = [record for record in told if record.outcome is not Outcome.CANCELLED]
+        last = last[-USER_ERRORS_IN_A_ROW:]
+        if len(last) == USER_ERRORS_IN_A_ROW and all(
+            record.outcome is Outcome.USER_ERROR for record in last
+        ):
+            return f"two trials in a row failed in the user's own code: {last[-1].outcome_reason}"
+        return None
+
+    def _baseline(self) -> Task:
+        config = self._setting.baseline()
+        return Task(config, "baseline", "the baseline, measured first", self._predicted(config))
+
+    def _predicted(self, config: Config) -> Prediction:
+        index = self._setting.legal.find(config.values)
+        predict = getattr(self._setting.proposer, "predict", None)
+        if predict is None or index is None:
+            return Prediction()
+        found: Prediction = predict(index)
+        return found
+
+    def _search_over(
+        self, told: Sequence[TrialRecord], running: Sequence[TrialRecord]
+    ) -> str | None:
+        budget = self._setting.space.budget
+        counted = [r for r in (*told, *running) if r.kind in ("baseline", "search", "audit")]
+        if budget.trials is not None and len(counted) >= budget.trials:
+            return f"the budget of {budget.trials} trials is spent"
+        gpu_hours = sum(record.gpu_seconds for record in told) / 3600.0
+        if budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours:
+            return f"the budget of {budget.gpu_hours:g} GPU-hours is spent"
+        if budget.wall_time_s is not None and self.wall_time_s >= budget.wall_time_s:
+            return f"the budget of {budget.wall_time_s:g} s is spent"
+        return self._setting.proposer.finished(told)
+
+    def _search(self, told: Sequence[TrialRecord], running: Sequence[TrialRecord]) -> Task | None:
+        legal = self._setting.legal
+        pending = [legal.find(record.values) for record in running]
+        proposal = self._setting.proposer.propose(told, [i for i in pending if i is not None])
+        if proposal is None:
+            return None
+        config = legal.config(proposal.index)
+        return Task(config, "search", proposal.reason, proposal.prediction)
+
+    def _finalist(self, told: Sequence[TrialRecord]) -> Task | None:
+        finalists = self._setting.space.budget.finalists
+        choice = next_finalist(told, finalists, maximize=self._setting.maximize)
+        if choice is None:
+            return None
+        values, reason = choice
+        index = self._setting.legal.find(values)
+        if index is None:
+            return None
+        config = self._setting.legal.config(index)
+        return Task(config, "finalist", reason, self._predicted(config), alone=True)

@@ -1,0 +1,321 @@
+"""The controller: one loop over one study, that may die at any line and lose nothing.
+
+    ask -> record the config -> render -> intent -> launch -> handle -> watch -> judge
+        -> result file -> fence -> tell
+
+Every arrow is a point at which the next controller can pick the study up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Callable
+
+from autotune.controller import judge, recovery
+from autotune.controller.agenda import Agenda, Over, Task
+from autotune.controller.events import Listener, Silent
+from autotune.controller.failpoints import failpoint
+from autotune.controller.setting import Setting
+from autotune.controller.signals import Signals
+from autotune.controller.standing import Result, result, standings
+from autotune.controller.timers import HangTimer
+from autotune.controller.watch import Watch
+from autotune.controller.write_job import job_from_json, write_job
+from autotune.errors import AutotuneError, BadInput, InfrastructureError, StudyHeld
+from autotune.search.distributions import distributions
+from autotune.search.steady import SteadyState
+from autotune.study.intents import Intent, new_token
+from autotune.study.record import Study
+from autotune.study.storage import StorageAway
+from autotune.trial import Interval, Outcome, TrialRecord
+
+FASTEST_POLL_S = 0.005
+SLOWEST_POLL_S = 0.1
+INFRA_RETRIES = 2
+
+
+class Fenced(StudyHeld):
+    """The lease was taken while this controller was away: it must not tell anything more."""
+
+
+class Controller:
+    """Runs one study to its end; create it holding the study's lease."""
+
+    def __init__(self, study: Study, setting: Setting, listener: Listener | None = None) -> None:
+        self.study = study
+        self.setting = setting
+        self.listener: Listener = listener or Silent()
+        self.running: list[Watch] = []
+        self.queue: list[TrialRecord] = []
+        self.untold: list[tuple[TrialRecord, Intent]] = []
+        self.agenda = Agenda(setting, float(study.noted("wall_time_s") or 0.0))
+        self._distributions = distributions(setting.legal)
+        self._storage_retry_at = 0.0
+        self._storage_failures = 0
+        self._poll_s = FASTEST_POLL_S
+        self._over: str | None = None
+        self._best: Interval | None = None
+
+    # -- the loop
+
+    def run(self) -> Result:
+        """Go on until the budget or the search ends; the standing then.
+
+        Raises InfrastructureError (storage, disk, nodes), StudyHeld when fenced. Interrupted:
+        returns after draining or killing; `exit_code` of the signals tells.
+        """
+        recovery.pick_up(self)
+        self._refresh_best()
+        with Signals() as self.signals:
+            try:
+                while not self._finished():
+                    self._turn()
+            except (InfrastructureError, StudyHeld) as error:
+                self._leave(kill=not isinstance(error, StudyHeld))
+                raise
+        self._note_end()
+        return self.standing()
+
+    def standing(self) -> Result:
+        """Winner, baseline and ties so far."""
+        return result(self.study.records(), self.setting.maximize)
+
+    def _finished(self) -> bool:
+        if self.running or self.untold:
+            return False
+        return self.signals.draining or self._over is not None
+
+    def _turn(self) -> None:
+        self._with_storage(self._keep_lease)
+        if self.signals.killing and self.running:
+            self._leave(kill=True)
+            return
+        settled = [watch for watch in self.running if watch.advance(self._to_beat(watch))]
+        for watch in settled:
+            self.running.remove(watch)
+            self._conclude(watch)
+        self._with_storage(self._tell_all)
+        if not self.signals.draining and self._over is None:
+            self._with_storage(self._launch_next)
+        self.listener.progress([watch.progress() for watch in self.running])
+        if settled:
+            self._poll_s = FASTEST_POLL_S
+        elif self.running or self._storage_retry_at:
+            time.sleep(self._poll_s)
+            self._poll_s = min(self._poll_s * 1.3, SLOWEST_POLL_S)
+
+    # -- the storage, which may be away
+
+    def _with_storage(self, work: Callable[[], None]) -> None:
+        """Do something that needs the storage, or put it off with jitter while it is away."""
+        if time.monotonic() < self._storage_retry_at:
+            return
+        try:
+            work()
+        except StorageAway as error:
+            self._storage_failures += 1
+            wait = min(30.0, 0.5 * 2 ** min(self._storage_failures, 6)) * random.uniform(0.5, 1.0)
+            self._storage_retry_at = time.monotonic() + wait
+            if self._storage_failures == 1:
+                self.listener.message(f"{error}; trials go on, results wait on disk")
+            return
+        if self._storage_failures:
+            self.listener.message("the storage answers again")
+        self._storage_failures = 0
+        self._storage_retry_at = 0.0
+
+    def _keep_lease(self) -> None:
+        lease = self.study.lease
+        if lease is not None and lease.due() and not self.study.renew():
+            raise self._fenced()
+
+    def _fenced(self) -> Fenced:
+        return Fenced(
+            f"study {self.study.name!r}: another controller took over while this one was away. "
+            "What it had not told is kept in the trials' folders."
+        )
+
+    # -- launching
+
+    def _launch_next(self) -> None:
+        while len(self.running) < self.setting.options.parallel:
+            if any(watch.record.kind == "finalist" for watch in self.running):
+                return
+            record = self._next_record()
+            if record is None:
+                return
+            self._launch(record)
+            self._poll_s = FASTEST_POLL_S
+
+    def _next_record(self) -> TrialRecord | None:
+        if self.queue:
+            return self.queue.pop(0)
+        if self.untold:
+            return None
+        running = [watch.record for watch in self.running]
+        task = self.agenda.next(self.study.records(), running)
+        if isinstance(task, Over):
+            self._over = task.reason
+            return None
+        if task is None or (task.alone and self.running):
+            return None
+        return self._record(task)
+
+    def _record(self, task: Task) -> TrialRecord:
+        record = self.study.add(
+            task.config,
+            self._distributions,
+            kind=task.kind,
+            reason=task.reason,
+            prediction=task.prediction,
+            simulated=self.setting.options.simulated,
+        )
+        failpoint("after_choosing")
+        return record
+
+    def _launch(self, record: TrialRecord) -> None:
+        """Render, write the files, state the intent, start the gang, save its handle."""
+        before = self.study.intent(record.number)
+        paths = self.study.paths.trial(record.number, before.attempt)
+        lease = self.study.lease
+        intent = dataclasses.replace(
+            before,
+            state="launching",
+            token=new_token(),
+            epoch=lease.epoch if lease else 0,
+            handle={},
+        )
+        index = self.setting.legal.find(record.values)
+        if index is None:
+            raise BadInput(f"trial {record.number}: its config is no longer in the legal set")
+        job = self.setting.render(self.setting.legal.config(index), paths.folder)
+        write_job(job, paths)
+        record = dataclasses.replace(record, started_at=judge.now(), attempt=before.attempt)
+        self.study.set_intent(record.number, intent)
+        failpoint("after_intent")
+        try:
+            handle = self.setting.launcher.submit(job, paths.folder, intent.token)
+        except BadInput as error:
+            self._failed_to_start(record, intent, Outcome.USER_ERROR, str(error))
+            return
+        except AutotuneError as error:
+            self._failed_to_start(record, intent, Outcome.INFRA, str(error))
+            return
+        failpoint("after_spawn")
+        intent = dataclasses.replace(intent, state="running", handle=handle)
+        self.running.append(self.watch(record, intent))
+        self._with_storage(lambda: self.study.set_intent(record.number, intent))
+        failpoint("after_handle")
+        self.listener.started(record)
+
+    def _failed_to_start(
+        self, record: TrialRecord, intent: Intent, outcome: Outcome, reason: str
+    ) -> None:
+        told = dataclasses.replace(
+            record, outcome=outcome, outcome_reason=reason, ended_at=judge.now()
+        )
+        self._settle(told, intent)
+
+    def watch(self, record: TrialRecord, intent: Intent) -> Watch:
+        """Watch a gang that was started by this controller or by one before it."""
+        paths = self.study.paths.trial(record.number, intent.attempt)
+        job = job_from_json(paths)
+        index = self.setting.legal.find(record.values)
+        config = self.setting.legal.config(index) if index is not None else None
+        assert config is not None
+        trial = self.setting.space.trial
+        return Watch(
+            record,
+            intent,
+            job,
+            paths,
+            self.setting.launcher,
+            self.setting.framework(config).log_format(self.setting.space),
+            SteadyState(self.setting.workload(config, job), self.setting.step_limits()),
+            HangTimer(trial.startup_grace_s or job.time_limit_s, trial.hang_floor_s),
+            may_stop_early=record.kind in ("search", "audit") and trial.stop_early,
+        )
+
+    # -- concluding
+
+    def _to_beat(self, watch: Watch) -> Interval | None:
+        """The best objective so far, in the unit the running trial is judged by."""
+        if self._best is None:
+            return None
+        return watch.in_its_unit(self._best, self.setting.space.objective.metric)
+
+    def _refresh_best(self) -> None:
+        ranked = standings(self.study.records(), self.setting.maximize)
+        self._best = ranked[0].objective if ranked else None
+
+    def _conclude(self, watch: Watch) -> None:
+        record = judge.judge(self.setting, watch, self.study.records())
+        failpoint("after_judging")
+        self._settle(record, watch.intent)
+
+    def _settle(self, record: TrialRecord, intent: Intent) -> None:
+        """Retry what was not the config's fault; else write the result file and tell it."""
+        if record.outcome is Outcome.INFRA and intent.infra_retries < INFRA_RETRIES:
+            self.listener.message(
+                f"trial {record.number}: {record.outcome_reason}; trying again "
+                f"({intent.infra_retries + 1} of {INFRA_RETRIES})"
+            )
+            again = Intent(
+                attempt=intent.attempt + 1,
+                infra_retries=intent.infra_retries + 1,
+                interrupted=intent.interrupted,
+                epoch=intent.epoch,
+            )
+            self.requeue(record, again)
+            return
+        self.study.save_result(record, intent.attempt)
+        failpoint("after_result_file")
+        self.untold.append((record, intent))
+
+    def requeue(self, record: TrialRecord, intent: Intent) -> None:
+        """Run the same trial again under a new attempt."""
+        clean = dataclasses.replace(
+            record, outcome=None, outcome_reason="", evidence=(), measurement=None, ended_at=""
+        )
+        self.study.set_intent(record.number, intent)
+        self.queue.append(clean)
+
+    def _tell_all(self) -> None:
+        while self.untold:
+            record, intent = self.untold[0]
+            if not self.study.still_held():
+                self.study.save_late(record, intent)
+                raise self._fenced()
+            self.study.tell(record)
+            failpoint("after_tell")
+            self._refresh_best()
+            self.untold.pop(0)
+            self.listener.finished(record)
+
+    # -- leaving
+
+    def _leave(self, kill: bool) -> None:
+        """Let go of what runs: end the gangs (their trials run again), or leave them alone."""
+        if not kill:
+            self.running.clear()
+            return
+        for watch in self.running:
+            watch.end("cancel", "interrupted")
+        deadline = time.monotonic() + 60.0
+        while self.running and time.monotonic() < deadline:
+            for watch in [w for w in self.running if w.advance(None)]:
+                self.running.remove(watch)
+                self._put_back(watch)
+            time.sleep(0.02)
+
+    def _put_back(self, watch: Watch) -> None:
+        """An orderly interrupt: the trial runs again on resume, and it does not count."""
+        intent = Intent(attempt=watch.intent.attempt + 1, interrupted=watch.intent.interrupted)
+        self._with_storage(lambda: self.study.set_intent(watch.record.number, intent))
+
+    def _note_end(self) -> None:
+        facts = {"ended": self._over or "interrupted", "wall_time_s": self.agenda.wall_time_s}
+        for key, value in facts.items():
+            self._with_storage(lambda key=key, value=value: self.study.note(key, value))  # type: ignore[misc]

@@ -1,0 +1,172 @@
+"""What a search stands on, put together once: space, legal set, framework, launcher, proposer.
+
+`run --dry-run`, `run`, `resume` and `plan` all start here, so that bad input is found before
+anything is created or started.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autotune.config import Config
+from autotune.costmodel import CostModel
+from autotune.errors import BadInput
+from autotune.frameworks import Framework, RenderContext, get_framework
+from autotune.launchers import Launcher, get_launcher
+from autotune.search import Proposer, make_proposer
+from autotune.search.steady import StepLimits, Workload
+from autotune.space import LegalSet, Rule, SearchSpace, build_legal_set, load_space
+from autotune.trial import Job
+
+SIMULATED_COMPRESSION = 1000.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a search was asked for; all of it is kept in ``study.json``."""
+
+    launcher: str = "local"
+    launcher_options: Mapping[str, Any] = field(default_factory=dict)
+    sampler: str = "autotune"
+    seed: int = 0
+    parallel: int = 1
+    python: str = sys.executable
+    simulated: bool = False
+    simulation_seed: int = 0
+    time_compression: float = SIMULATED_COMPRESSION
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as JSON."""
+        return {**self.__dict__, "launcher_options": dict(self.launcher_options)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Options:
+        """Options as they were stored; unknown keys of later versions are left out."""
+        return cls(**{key: data[key] for key in cls.__dataclass_fields__ if key in data})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A search, ready to run."""
+
+    space: SearchSpace
+    options: Options
+    legal: LegalSet
+    launcher: Launcher
+    proposer: Proposer
+    cost_model: CostModel | None
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a larger objective is better."""
+        return self.space.objective.direction == "maximize"
+
+    def framework(self, config: Config) -> Framework:
+        """The framework of a config: the space's, unless it is a parameter."""
+        return get_framework(str(config.get("framework", self.space.framework)))
+
+    def context(self, trial_dir: Path) -> RenderContext:
+        """What a trial is rendered with."""
+        return RenderContext(
+            trial_dir=trial_dir,
+            python=self.options.python,
+            simulated=self.options.simulated,
+            simulation_seed=self.options.simulation_seed,
+            time_compression=self.options.time_compression if self.options.simulated else 1.0,
+        )
+
+    def render(self, config: Config, trial_dir: Path) -> Job:
+        """The job of one config in its folder."""
+        return self.framework(config).render(self.space, config, self.context(trial_dir))
+
+    def baseline(self) -> Config:
+        """The config that is measured first."""
+        index = self.legal.find(self.space.baseline)
+        if index is None:
+            raise BadInput(f"{self.space.name}: the baseline is not in the legal set")
+        return self.legal.config(index)
+
+    def workload(self, config: Config, job: Job) -> Workload:
+        """What turns this config's step times into rates."""
+        facts = self.space.facts(config)
+        batch, length = facts.get("global_batch_size"), facts.get("seq_length")
+        metric = self.space.objective.metric
+        samples = float(batch) if isinstance(batch, (int, float)) and batch else None
+        tokens = samples * float(length) if samples and isinstance(length, (int, float)) else None
+        derived = metric in DERIVED_METRICS and (tokens is not None or metric != "tokens_per_s")
+        return Workload(
+            tokens_per_step=tokens,
+            samples_per_step=samples,
+            gpus=max(1, job.nodes * job.gpus_per_node),
+            flops_per_token=self.cost_model.flops_per_token() if self.cost_model else None,
+            peak_flops_per_gpu=self.cost_model.peak_flops_per_gpu() if self.cost_model else None,
+            metric=None if derived else metric,
+            maximize=self.maximize,
+            clock_rate=job.time_compression,
+        )
+
+    def step_limits(self) -> StepLimits:
+        """When a trial has told enough."""
+        trial = self.space.trial
+        return StepLimits(min_steps=trial.min_steps, warmup_steps=trial.warmup_steps)
+
+
+DERIVED_METRICS = ("tokens_per_s", "step_time_s", "tflops_per_gpu", "peak_memory_gib")
+
+
+def framework_rules(space: SearchSpace) -> tuple[Rule, ...]:
+    """The legality rules of the space's framework; of each, where the framework is searched."""
+    offered = space.parameters.get("framework")
+    if offered is None:
+        return get_framework(space.framework).rules(space)
+    rules: list[Rule] = []
+    for name in space.choices("framework"):
+        for rule in get_framework(str(name)).rules(space):
+            scoped = f"framework != '{name}' or ({rule.expression})"
+            rules.append(Rule(scoped, rule.reason, rule.origin))
+    return tuple(rules)
+
+
+def prepare(
+    space_name: str, overrides: Sequence[str] = (), options: Options | None = None
+) -> Setting:
+    """Load, validate and enumerate; BadInput before anything was created or started."""
+    space = load_space(space_name, overrides)
+    return prepare_space(space, options or Options())
+
+
+def prepare_space(space: SearchSpace, options: Options) -> Setting:
+    """The setting of a space that is loaded already (a resumed study's own copy, say)."""
+    legal = build_legal_set(space, framework_rules(space))
+    cost_model = CostModel.for_space(space)
+    setting = Setting(
+        space,
+        options,
+        legal,
+        get_launcher(options.launcher, options.launcher_options),
+        make_proposer(options.sampler, space, legal, cost_model, options.seed),
+        cost_model,
+    )
+    check_program(setting.render(setting.baseline(), Path("/nonexistent")), options.launcher)
+    return setting
+
+
+def check_program(job: Job, launcher: str) -> None:
+    """BadInput when the job's program or working directory is not on this machine."""
+    if launcher != "local":
+        return
+    if job.cwd is not None and not Path(job.cwd).is_dir():
+        raise BadInput(f"cwd {job.cwd}: no such directory. Set `cwd` in the space.")
+    program = job.argv[0]
+    folder = Path(job.cwd) if job.cwd else Path.cwd()
+    found = shutil.which(program, path=job.env.get("PATH")) or shutil.which(str(folder / program))
+    if found is None:
+        raise BadInput(
+            f"program {program!r} was not found on PATH or in {folder}. "
+            "Correct `command` in the space, or activate the environment that has it."
+        )

@@ -1,0 +1,153 @@
+"""Who leads a study: the records of one config pooled, and which of them may win.
+
+A config may win when one of its runs ended by itself or ran its full number of steps; a trial
+stopped early is a measurement and no more. Runs of the same config are pooled: the value is
+the mean over runs, the interval covers the spread between them as well as within.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from scipy.stats import t as student
+
+from autotune.config import ParameterValue
+from autotune.trial import Interval, Outcome, TrialRecord
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One config with all its good runs."""
+
+    config_hash: str
+    values: Mapping[str, ParameterValue]
+    numbers: tuple[int, ...]
+    objective: Interval
+    may_win: bool
+    record: TrialRecord
+    """The run that stands for the config: the last one that ran to its end."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a study stands: winner, baseline, the gain between them, and ties with the winner.
+
+    ``gain`` is winner over baseline as a ratio (above 1 is better), None without a measured
+    baseline. ``ties`` are configs whose intervals overlap the winner's.
+    """
+
+    winner: Standing | None
+    baseline: Standing | None
+    gain: Interval | None
+    ties: tuple[Standing, ...]
+    separated: bool
+
+
+def pool(intervals: list[Interval]) -> Interval:
+    """One interval for several runs of the same config.
+
+    One run keeps its own. Of several, the mean, with the wider of the standard error between
+    runs (Student's t, n-1) and the runs' own half-widths combined.
+    """
+    count = len(intervals)
+    if count == 1:
+        return intervals[0]
+    mean = sum(interval.value for interval in intervals) / count
+    within = math.sqrt(sum(((i.high - i.low) / 2) ** 2 for i in intervals)) / count
+    spread = math.sqrt(sum((i.value - mean) ** 2 for i in intervals) / (count - 1))
+    between = float(student.ppf(0.975, count - 1)) * spread / math.sqrt(count)
+    reach = max(i.high for i in intervals) - min(i.low for i in intervals)
+    half = min(max(within, between), reach)
+    return Interval(mean, mean - half, mean + half)
+
+
+def standings(records: Iterable[TrialRecord], maximize: bool = True) -> list[Standing]:
+    """All measured configs, best first."""
+    groups: dict[str, list[TrialRecord]] = {}
+    for record in records:
+        if record.outcome is Outcome.OK and record.measurement and record.measurement.objective:
+            groups.setdefault(record.config_hash, []).append(record)
+    found = []
+    for config_hash, runs in groups.items():
+        whole = [run for run in runs if run.ran_to_end]
+        counted = whole or runs
+        objectives = [run.measurement.objective for run in counted if run.measurement]
+        found.append(
+            Standing(
+                config_hash,
+                counted[-1].values,
+                tuple(run.number for run in counted),
+                pool([objective for objective in objectives if objective]),
+                bool(whole),
+                counted[-1],
+            )
+        )
+    return sorted(found, key=lambda s: s.objective.value, reverse=maximize)
+
+
+def ratio(over: Interval, under: Interval) -> Interval | None:
+    """A quotient of two intervals by their relative half-widths; None when it has no meaning."""
+    if under.value <= 0 or over.value <= 0:
+        return None
+    value = over.value / under.value
+    relative = math.hypot(
+        (over.high - over.low) / 2 / over.value, (under.high - under.low) / 2 / under.value
+    )
+    return Interval(value, value * max(0.0, 1 - relative), value * (1 + relative))
+
+
+def result(records: Iterable[TrialRecord], maximize: bool = True) -> Result:
+    """Winner, baseline, gain and ties; the winner is None when nothing may win."""
+    everything = list(records)
+    ranked = standings(everything, maximize)
+    base_hash = next((r.config_hash for r in everything if r.kind == "baseline"), None)
+    baseline = next((s for s in ranked if s.config_hash == base_hash), None)
+    eligible = [s for s in ranked if s.may_win and not parity_broken(s)]
+    winner = eligible[0] if eligible else None
+    gain = None
+    ties: tuple[Standing, ...] = ()
+    if winner is not None:
+        ties = tuple(
+            s for s in ranked if s is not winner and s.objective.overlaps(winner.objective)
+        )
+        if baseline is not None:
+            gain = (
+                ratio(winner.objective, baseline.objective)
+                if maximize
+                else ratio(baseline.objective, winner.objective)
+            )
+    return Result(winner, baseline, gain, ties, not ties)
+
+
+def parity_broken(standing: Standing) -> bool:
+    """Whether its first losses left the baseline's tolerance: then it cannot win."""
+    measurement = standing.record.measurement
+    return bool(measurement) and any(
+        note.startswith(PARITY_NOTE) for note in measurement.notes  # type: ignore[union-attr]
+    )
+
+
+PARITY_NOTE = "loss parity:"
+
+
+def parity_note(
+    losses: tuple[float, ...], reference: tuple[float, ...], tolerance: float
+) -> str | None:
+    """A note when first losses leave the baseline's by more than a relative tolerance."""
+    pairs = [
+        (ours, theirs)
+        for ours, theirs in zip(losses, reference, strict=False)
+        if math.isfinite(ours) and math.isfinite(theirs)
+    ]
+    if not pairs:
+        return None
+    worst = max(pairs, key=lambda pair: abs(pair[0] - pair[1]) / max(abs(pair[1]), 1e-9))
+    off = abs(worst[0] - worst[1]) / max(abs(worst[1]), 1e-9)
+    if off <= tolerance:
+        return None
+    return (
+        f"{PARITY_NOTE} a first loss of {worst[0]:.4f} where the baseline has {worst[1]:.4f} "
+        f"({off:.1%} apart, tolerance {tolerance:.1%}): it learns something else and cannot win"
+    )

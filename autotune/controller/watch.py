@@ -1,0 +1,163 @@
+"""One running gang: reads its lines, keeps its samples, and knows when to end it.
+
+    pending --> running --> ending --> settled
+                   |  fatal evidence, plainly worse, known well enough, hang, cancel
+                   `-- its own end, or the supervisor's deadline
+
+The verdict waits until all that was written has been read and no process of the gang is left.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from autotune.controller.events import Progress
+from autotune.controller.timers import HangTimer
+from autotune.launchers import Launcher
+from autotune.logs import EvidenceCollector, LogFormat, Parser
+from autotune.logs.tail import TrialLogs
+from autotune.search.steady import SteadyState
+from autotune.study.intents import Intent
+from autotune.study.paths import TrialPaths
+from autotune.trial import GangStatus, Interval, Job, StepSample, TrialRecord
+
+Ending = Literal["", "fatal", "worse", "known", "hang", "cancel"]
+CANCEL_GRACE_S = 10.0
+SURVIVOR_BOUND_S = 30.0
+
+
+@dataclass
+class Watch:
+    """A trial's gang as this controller sees it."""
+
+    record: TrialRecord
+    intent: Intent
+    job: Job
+    paths: TrialPaths
+    launcher: Launcher
+    log_format: LogFormat
+    steady: SteadyState
+    hang: HangTimer
+    may_stop_early: bool
+    started: float = field(default_factory=time.monotonic)
+    status: GangStatus = field(default_factory=lambda: GangStatus("pending"))
+    ending: Ending = ""
+    ending_reason: str = ""
+    survivors: list[str] = field(default_factory=list)
+    _ended_at: float | None = None
+    _running_since: float | None = None
+
+    def __post_init__(self) -> None:
+        self._logs = TrialLogs(self.paths.folder)
+        self._parser = Parser(self.log_format)
+        self.evidence = EvidenceCollector()
+
+    # -- what the loop calls
+
+    def advance(self, best: Interval | None) -> bool:
+        """Read, judge, act; True once the gang is gone and everything it wrote was read."""
+        self.status = self.launcher.poll(self.intent.handle)
+        more = self._read()
+        if self.status.state in ("exited", "lost"):
+            return not more and self._settled()
+        if self.status.state == "running":
+            if self._running_since is None:
+                self._running_since = time.monotonic()
+                self.hang.start(self._running_since)
+            self._consider(best)
+        if self.ending:
+            self.launcher.cancel(self.intent.handle, CANCEL_GRACE_S)
+        return False
+
+    def end(self, ending: Ending, reason: str) -> None:
+        """Ask for the gang's end; the first reason stands."""
+        if not self.ending:
+            self.ending, self.ending_reason = ending, reason
+
+    def progress(self) -> Progress:
+        """Where the trial is, for a person."""
+        steps = [sample.step for sample in self.steady.samples[-1:] if sample.step is not None]
+        merit = self.steady.merit()
+        if self.ending:
+            phase = "ending"
+        elif self.status.state == "pending":
+            phase = "waiting for resources"
+        else:
+            phase = "measuring" if merit else "starting"
+        return Progress(
+            self.record.number,
+            phase,
+            step=steps[-1] if steps else len(self.steady.samples) or None,
+            total_steps=self.job.total_steps,
+            step_time_s=merit.value if merit else None,
+            elapsed_s=time.monotonic() - (self._running_since or self.started),
+            time_limit_s=self.job.time_limit_s,
+        )
+
+    def in_its_unit(self, best: Interval, metric: str) -> Interval | None:
+        """An objective as this trial's `SteadyState` compares it: seconds per step, or the metric."""
+        workload = self.steady.workload
+        if workload.metric is not None or metric == "step_time_s":
+            return best
+        tokens = workload.tokens_per_step
+        if metric != "tokens_per_s" or not tokens or best.low <= 0:
+            return None
+        return Interval(tokens / best.value, tokens / best.high, tokens / best.low)
+
+    @property
+    def seconds(self) -> float:
+        """How long the gang ran on the real clock (its queueing not counted)."""
+        end = self._ended_at or time.monotonic()
+        return end - (self._running_since or self.started)
+
+    @property
+    def all_steps_done(self) -> bool:
+        """Whether the log shows the full number of steps."""
+        total = self.job.total_steps
+        numbers = [sample.step for sample in self.steady.samples if sample.step is not None]
+        return total is not None and bool(numbers) and max(numbers) >= total
+
+    # -- inside
+
+    def _read(self) -> bool:
+        """Feed what is new in the logs; whether there may be more at once."""
+        lines = 0
+        for rank, arrival_s, line in self._logs.read():
+            lines += 1
+            self.evidence.feed(line, rank, arrival_s)
+            for sample in self._parser.feed(line, arrival_s, rank):
+                self._take(sample)
+        return lines > 0
+
+    def _take(self, sample: StepSample) -> None:
+        self.steady.feed(sample)
+        self.evidence.saw_sample(sample)
+        self.hang.progressed(sample.arrival_s)
+
+    def _consider(self, best: Interval | None) -> None:
+        if self.ending:
+            return
+        fatal = self.evidence.fatal()
+        if fatal is not None:
+            self.end("fatal", fatal.reason)
+        elif self.may_stop_early and not self.all_steps_done:
+            decision = self.steady.decide(best)
+            if decision.stop:
+                self.end("worse" if decision.worse else "known", decision.reason)
+        if not self.ending and not self.all_steps_done and self.hang.expired(time.monotonic()):
+            self.end("hang", self.hang.reason())
+
+    def _settled(self) -> bool:
+        """Whether no process of the gang is left, or we waited for that long enough."""
+        now = time.monotonic()
+        if self._ended_at is None:
+            self._ended_at = now
+            for sample in self._parser.finish():
+                self._take(sample)
+        self.survivors = self.launcher.survivors(self.intent.handle)
+        if not self.survivors:
+            return True
+        self.launcher.cancel(self.intent.handle, 0.0)
+        return now - self._ended_at > SURVIVOR_BOUND_S
