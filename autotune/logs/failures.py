@@ -1,0 +1,67 @@
+"""What failure looks like in a log: one row a message, matched on the lower-cased line.
+
+Rows are tried in order and the first that fits names the line's kind, so rows that look alike
+but mean something else (host memory, shared memory, hints, warnings) stand before the general
+ones. Kinds are listed from the most to the least telling: the most telling one that the run
+did not survive is what it died of.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from autotune.trial import Outcome
+
+KINDS: dict[str, Outcome] = {
+    "oom_gpu": Outcome.OOM_GPU,
+    "gpu_hw": Outcome.INFRA,
+    "oom_host": Outcome.OOM_HOST,
+    "disk_full": Outcome.INFRA,
+    "port": Outcome.INFRA,
+    "node_fail": Outcome.INFRA,
+    "shm": Outcome.CRASH,
+    "missing": Outcome.USER_ERROR,
+    "config": Outcome.INVALID_CONFIG,
+    "nan": Outcome.NAN_LOSS,
+    "time_limit": Outcome.TIMEOUT,
+    "preempted": Outcome.INFRA,
+    "hang": Outcome.HANG,
+    "nccl": Outcome.INFRA,
+    "cancelled": Outcome.INFRA,
+    "crash": Outcome.CRASH,
+    "killed": Outcome.CRASH,
+}
+"""Kind -> outcome, the most telling first."""
+
+AFTERMATH = frozenset({"time_limit", "preempted", "hang", "nccl", "cancelled", "crash", "killed"})
+"""Kinds that our own ending of a run, or another rank's death, brings about as well."""
+
+STEMS = (
+    "error", "memory", "fail", "kill", "timed out", "timeout", "time limit", "walltime", "abort",
+    "cancel", "xid", "ecc", "exception", "no space", "not found", "denied", "preempt", "sigterm",
+    "in use", "traceback", "terminat", "nccl", "hang", "hung", "nan", "segmentation", "oom",
+    "dumped", "no such", "not supported", "divisible", "alloc", "interrupt", "quota", "signal",
+    "exited", "fell off", "fallen off", "stuck", "loss scale", "exit code", "gated", "no module",
+    "connection", "deadlock", "runlimit", "memlimit", "overflow", "must be", "assert", "resource", "no cuda",
+)  # fmt: skip
+"""Every row's needle contains one of these; a line without any is no evidence."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A message: ``needle`` is literal, ``regex`` refines it; kind None means harmless."""
+
+    kind: str | None
+    needle: str
+    regex: str = ""
+    compiled: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "compiled", re.compile(self.regex) if self.regex else None)
+
+    def fits(self, lowered: str) -> bool:
+        """Whether the lower-cased line is this message."""
+        if self.needle not in lowered:
+            return False
+        return self.compiled is None or self.compiled.search(lowered) is not None

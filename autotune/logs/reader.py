@@ -1,0 +1,81 @@
+"""Turns whatever bytes a training program prints into clean lines, with bounded memory.
+
+Programs colour their output, redraw bars with a carriage return, write NUL bytes and broken
+UTF-8, and some never end a line. None of that may reach a pattern, raise, or fill memory.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ANSI = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links
+    r"|\x1b[@-Z\\^_=>]"
+    r"|\x1b"
+)
+_CONTROL = dict.fromkeys([*range(0x00, 0x09), *range(0x0B, 0x20), 0x7F])
+_HAS_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_LOST_COLOUR = re.compile(r"\[[0-9]{1,3}(?:;[0-9]{1,3})*m")
+
+CUT_MARK = " ... "
+
+
+class LogReader:
+    """Bytes in any chunking, lines out; the same bytes give the same lines.
+
+    A line ends at ``\\n`` or ``\\r``; empty lines are dropped. Of a line longer than
+    ``head + tail`` bytes the first ``head`` and the last ``tail`` bytes are kept.
+    """
+
+    def __init__(self, head: int = 48 * 1024, tail: int = 16 * 1024) -> None:
+        self._head = head
+        self._tail = tail
+        self._rest = bytearray()
+        self._cut = False
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that ``data`` completed, without line ends."""
+        data = data.translate(None, b"\0")
+        if b"\r" in data:
+            data = data.replace(b"\r", b"\n")
+        end = data.rfind(b"\n")
+        if end < 0:
+            self._hold(data)
+            return []
+        first, _, block = data[:end].partition(b"\n")
+        self._hold(first)
+        lines = self.close()
+        if len(block) > self._head + self._tail:
+            block = b"\n".join(self._shorten(line) for line in block.split(b"\n"))
+        lines += clean(block.decode("utf-8", "replace"))
+        self._hold(data[end + 1 :])
+        return lines
+
+    def close(self) -> list[str]:
+        """The last line, where the log ended without a line end."""
+        last = bytes(self._rest)
+        if self._cut or len(last) > self._head + self._tail:
+            last = last[: self._head] + CUT_MARK.encode() + last[-self._tail :]
+        self._rest, self._cut = bytearray(), False
+        return clean(last.decode("utf-8", "replace"))
+
+    def _hold(self, part: bytes) -> None:
+        self._rest += part
+        if len(self._rest) > 4 * (self._head + self._tail):
+            del self._rest[self._head : -self._tail]
+            self._cut = True
+
+    def _shorten(self, line: bytes) -> bytes:
+        if len(line) <= self._head + self._tail:
+            return line
+        return line[: self._head] + CUT_MARK.encode() + line[-self._tail :]
+
+
+def clean(text: str) -> list[str]:
+    """Lines of decoded text without escape sequences, control characters and empty lines."""
+    if _HAS_CONTROL.search(text) is not None:
+        text = _ANSI.sub("", text.replace("\r", "\n")).translate(_CONTROL)
+    if "[0m" in text:
+        text = _LOST_COLOUR.sub("", text)
+    return [line for line in text.split("\n") if line]

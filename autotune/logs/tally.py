@@ -1,0 +1,95 @@
+"""What a run's samples amount to, in bounded memory: enough to judge how it ended."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import deque
+
+from autotune.trial import StepSample
+
+RECENT = 256
+
+
+class SampleTally:
+    """Counts measured steps (distinct per rank, those with a time or a rate) as they arrive."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._last_measured: dict[int, int | None] = {}
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._finite_loss_arrivals: deque[float] = deque(maxlen=RECENT)
+        self.last_step: int | None = None
+        self.last_arrival_s: float | None = None
+        self.last_loss: float | None = None
+        self.nan_losses = 0
+        self.implausible: list[str] = []
+
+    def feed(self, sample: StepSample) -> None:
+        """Adds one sample, of any rank."""
+        if sample.step is not None and (self.last_step is None or sample.step > self.last_step):
+            self.last_step = sample.step
+        if sample.loss is not None:
+            self._feed_loss(sample.loss, sample.arrival_s)
+        self._check(sample)
+        if not is_measured(sample):
+            return
+        last = self._last_measured.get(sample.rank)
+        if sample.step is not None and sample.step == last:
+            return
+        self._last_measured[sample.rank] = sample.step
+        self._counts[sample.rank] = self._counts.get(sample.rank, 0) + 1
+        self._recent.append(sample.arrival_s)
+        self.last_arrival_s = sample.arrival_s
+
+    @property
+    def measured(self) -> int:
+        """Measured steps of the rank that printed most of them."""
+        return max(self._counts.values(), default=0)
+
+    def measured_after(self, arrival_s: float) -> int:
+        """How many measured steps (of the last 256) arrived later than ``arrival_s``."""
+        return _later(self._recent, arrival_s)
+
+    def finite_losses_after(self, arrival_s: float) -> int:
+        """How many finite losses above zero arrived later than ``arrival_s``."""
+        return _later(self._finite_loss_arrivals, arrival_s)
+
+    def _feed_loss(self, loss: float, arrival_s: float) -> None:
+        self.last_loss = loss
+        if math.isfinite(loss):
+            self.nan_losses = 0
+            if loss > 0.0:
+                self._finite_loss_arrivals.append(arrival_s)
+        else:
+            self.nan_losses += 1
+
+    def _check(self, sample: StepSample) -> None:
+        if len(self.implausible) >= 5:
+            return
+        if sample.mfu is not None and not sample.mfu <= 1.0:
+            self.implausible.append(f"MFU of {sample.mfu:.0%} is above 100%")
+        for name in ("seconds", "tokens", "tokens_per_s", "tokens_per_s_per_gpu", "samples_per_s"):
+            value = getattr(sample, name)
+            if value is not None and not (math.isfinite(value) and value > 0.0):
+                self.implausible.append(f"{name} of {value:g}")
+        if sample.seconds is not None and not (
+            math.isfinite(sample.seconds) and sample.seconds > 0
+        ):
+            self.implausible.append(f"step time of {sample.seconds:g} s")
+
+
+def is_measured(sample: StepSample) -> bool:
+    """Whether a sample tells how fast its step was."""
+    told = (
+        sample.seconds,
+        sample.tokens_per_s,
+        sample.tokens_per_s_per_gpu,
+        sample.samples_per_s,
+    )
+    return any(value is not None for value in told)
+
+
+def _later(arrivals: deque[float], moment: float) -> int:
+    ordered = sorted(arrivals)
+    return len(ordered) - bisect_right(ordered, moment)
