@@ -1,0 +1,98 @@
+"""A small Gaussian process in numpy: what remains unexplained, and how well it is explained.
+
+Written here because its whole job is one Cholesky factor of at most a few hundred points;
+a library would bring torch or minutes of fitting to a decision that has milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Covariance: an unknown level, linear effects, and a smooth remainder.
+
+    ``level`` is the deviation of a constant; ``slopes`` the deviation of each linear effect;
+    ``smooth`` and ``length`` the deviation and length scale of a Matern-5/2 term; ``noise``
+    that of one measurement.
+    """
+
+    level: float
+    slopes: FloatArray
+    smooth: float
+    length: float
+    noise: float
+
+    def between(
+        self, basis_a: FloatArray, basis_b: FloatArray, x_a: FloatArray, x_b: FloatArray
+    ) -> FloatArray:
+        """Covariance of points a (n) with points b (m): (n, m), measurement noise left out."""
+        linear = np.asarray((basis_a * self.slopes**2) @ basis_b.T + self.level**2)
+        if self.smooth <= 0.0:
+            return linear
+        return np.asarray(linear + self.smooth**2 * matern(x_a, x_b, self.length))
+
+    def variance(self, basis: FloatArray) -> FloatArray:
+        """Prior variance of each point: (n,)."""
+        return np.asarray((basis**2) @ (self.slopes**2) + self.level**2 + self.smooth**2)
+
+
+def matern(x_a: FloatArray, x_b: FloatArray, length: float) -> FloatArray:
+    """Matern-5/2 correlation of points (n, d) and (m, d): (n, m)."""
+    square = (x_a**2).sum(1)[:, None] + (x_b**2).sum(1)[None, :] - 2.0 * x_a @ x_b.T
+    distance = np.sqrt(np.maximum(square, 0.0)) * (math.sqrt(5.0) / length)
+    return np.asarray((1.0 + distance + distance**2 / 3.0) * np.exp(-distance))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A kernel conditioned on residuals ``y`` seen at points ``basis`` (n, k) and ``x`` (n, d)."""
+
+    kernel: Kernel
+    basis: FloatArray
+    x: FloatArray
+    factor: FloatArray
+    weights: FloatArray
+    log_evidence: float
+
+    @classmethod
+    def condition(
+        cls, kernel: Kernel, basis: FloatArray, x: FloatArray, y: FloatArray
+    ) -> Posterior:
+        """Conditions on n >= 0 residuals; the evidence is the log density of ``y``."""
+        count = len(y)
+        if count == 0:
+            return cls(kernel, basis, x, np.zeros((0, 0)), np.zeros(0), 0.0)
+        covariance = kernel.between(basis, basis, x, x)
+        covariance[np.diag_indices(count)] += kernel.noise**2
+        factor = cholesky(covariance, lower=True, check_finite=False)
+        weights = cho_solve((factor, True), y, check_finite=False)
+        evidence = -0.5 * float(y @ weights) - float(np.log(np.diag(factor)).sum())
+        return cls(
+            kernel, basis, x, factor, weights, evidence - 0.5 * count * math.log(2 * math.pi)
+        )
+
+    def linear_effects(self) -> tuple[float, FloatArray]:
+        """Posterior mean of the level and of each linear effect (k,)."""
+        if not len(self.weights):
+            return 0.0, np.zeros(len(self.kernel.slopes))
+        level = self.kernel.level**2 * float(self.weights.sum())
+        return level, np.asarray(self.kernel.slopes**2 * (self.basis.T @ self.weights))
+
+    def predict(self, basis: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and deviation of the residual at points (m, k), (m, d): two arrays (m,)."""
+        prior = self.kernel.variance(basis)
+        if not len(self.weights):
+            return np.zeros(len(basis)), np.sqrt(prior)
+        cross = self.kernel.between(basis, self.basis, x, self.x)
+        solved = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
+        variance = prior - (solved**2).sum(0)
+        return cross @ self.weights, np.sqrt(np.maximum(variance, 1e-12))

@@ -1,0 +1,115 @@
+"""A study's trials as arrays over the rows of its legal set, kept up as trials are told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.costmodel import Observation
+from autotune.search.memory import MemoryFacts
+from autotune.search.merit import log_cost
+from autotune.search.proposal import LegalRows
+from autotune.space.limits import Objective
+from autotune.trial import Outcome, TrialRecord
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+TEACHES_NOTHING = frozenset({Outcome.INFRA, Outcome.CANCELLED, Outcome.USER_ERROR})
+
+
+class Ledger:
+    """What the search needs of the trials told so far.
+
+    Rows of repeated trials (finalists, audits) are joined: the mean log cost, the highest peak.
+    """
+
+    def __init__(self, legal: LegalRows, objective: Objective) -> None:
+        self.legal = legal
+        self.objective = objective
+        self.visited = np.zeros(len(legal), dtype=bool)
+        self.trials: list[tuple[TrialRecord, int]] = []
+        self._told: set[int] = set()
+        self._costs: dict[int, list[float]] = {}
+        self._peaks: dict[int, float] = {}
+        self._times: dict[int, float] = {}
+        self._beyond: dict[int, int] = {}
+        self._crashed: dict[int, int] = {}
+
+    def update(self, history: Sequence[TrialRecord]) -> None:
+        """Takes in trials that have an outcome and were not told before."""
+        for record in history:
+            if record.outcome is None or record.number in self._told:
+                continue
+            self._told.add(record.number)
+            row = self.legal.find(record.values)
+            if row is not None:
+                self.visited[row] = True
+                self.trials.append((record, row))
+                self._note(record, row)
+
+    def _note(self, record: TrialRecord, row: int) -> None:
+        cost = log_cost(record, self.objective)
+        if cost is not None and record.measurement is not None:
+            self._costs.setdefault(row, []).append(cost)
+            self._times[row] = record.measurement.step_time_s.value
+            peak = record.measurement.peak_memory_gib
+            if peak is not None and peak > 0.0:
+                self._peaks[row] = max(peak, self._peaks.get(row, 0.0))
+        elif record.outcome is Outcome.OOM_GPU:
+            self._beyond[row] = record.number
+        elif record.outcome not in TEACHES_NOTHING and record.outcome is not None:
+            self._crashed[row] = record.number
+
+    @property
+    def ran(self) -> list[int]:
+        """Rows with a figure, in the order of their first."""
+        return list(self._costs)
+
+    def cost(self, row: int) -> float:
+        """Mean log cost of a row that ran."""
+        return sum(self._costs[row]) / len(self._costs[row])
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The row of least log cost and that cost, None while nothing ran."""
+        if not self._costs:
+            return None
+        row = min(self._costs, key=lambda r: (self.cost(r), r))
+        return row, self.cost(row)
+
+    def selected(self, most: int) -> tuple[IntArray, FloatArray]:
+        """At most ``most`` rows that ran, with their log costs: the best half, then the latest."""
+        rows = self.ran
+        if len(rows) > most:
+            ranked = sorted(rows, key=lambda r: (self.cost(r), r))[: most // 2]
+            latest = [r for r in reversed(rows) if r not in set(ranked)][: most - len(ranked)]
+            rows = ranked + latest
+        return np.array(rows, dtype=np.int64), np.array([self.cost(r) for r in rows])
+
+    def memory_facts(self, capacity_gib: float | None, most: int) -> MemoryFacts:
+        """What is known of memory, the latest ``most`` rows of each kind; log of peak / capacity."""
+        seen = [r for r in self._peaks if capacity_gib is not None][-most:]
+        ran = [r for r in self._costs if r not in self._peaks or capacity_gib is None][-most:]
+        logs = [math.log(self._peaks[r] / capacity_gib) for r in seen if capacity_gib is not None]
+        return MemoryFacts(
+            np.array(seen, dtype=np.int64),
+            np.array(logs),
+            np.array(ran, dtype=np.int64),
+            np.array(list(self._beyond)[-most:], dtype=np.int64),
+        )
+
+    def crashed(self, most: int) -> IntArray:
+        """The latest rows that failed for a reason other than memory."""
+        return np.array(list(self._crashed)[-most:], dtype=np.int64)
+
+    def observations(self, count: int) -> list[Observation]:
+        """The first ``count`` rows that ran, and all that ran out of memory, for the cost model."""
+        ran = [
+            Observation(row, self._times[row] or None, self._peaks.get(row))
+            for row in self.ran[:count]
+        ]
+        return ran + [Observation(row, oom=True) for row in self._beyond]
