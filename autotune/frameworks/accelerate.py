@@ -1,0 +1,165 @@
+"""Hugging Face accelerate: time to train, in miniature.
+
+A run has two fidelities. With `context.steps` it measures throughput over that many steps, the
+cheap first look; without, and with `objective.metric: time_to_target_s`, it runs until the
+evaluation loss meets `objective.target`. Trials start one process per rank; an export on one
+node says `accelerate launch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from autotune.config import Config, ParameterValue
+from autotune.errors import BadInput
+from autotune.frameworks import RenderContext
+from autotune.frameworks import _sft_runner as sft
+from autotune.logs import LogFormat, format_from_metric, get_format
+from autotune.space.rule import Rule
+from autotune.trial import Job
+
+if TYPE_CHECKING:
+    from autotune.space import SearchSpace
+
+RUNNER = "accelerate_ttt"
+MIXED_PRECISION: Mapping[str, str] = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+OPTIMIZERS = ("adafactor", "adamw", "sgd")
+NUMBERS: Mapping[str, tuple[str, type]] = {
+    "micro_batch_size": ("--micro-batch-size", int),
+    "gradient_accumulation_steps": ("--gradient-accumulation-steps", int),
+    "learning_rate": ("--learning-rate", float),
+    "warmup_steps": ("--warmup-steps", int),
+    "eval_interval": ("--eval-interval", int),
+}
+"""Numbers that a space may search or fix under `options`; the accumulation is derived."""
+PARAMETERS = (
+    *(name for name in NUMBERS if name != "gradient_accumulation_steps"),
+    *sft.SWITCHES, *sft.WORDS, "param_dtype",
+    "global_batch_size", "precision", "optimizer", "seq_length",
+)  # fmt: skip
+OPTIONS = (
+    *sft.OPTIONS, "learning_rate", "warmup_steps", "eval_interval", "eval_batch_size",
+    "param_dtype", "max_steps",
+)  # fmt: skip
+DEFAULT_MAX_STEPS = 10_000
+
+
+def _setting(space: SearchSpace, config: Config, name: str) -> Any:
+    value = config.get(name)
+    return space.options.get(name) if value is None else value
+
+
+def _numbers(space: SearchSpace, config: Config) -> list[str]:
+    arguments = []
+    for name, (flag, kind) in NUMBERS.items():
+        value = _setting(space, config, name)
+        if value is None:
+            continue
+        if isinstance(value, (bool, str)) or kind(value) != value:
+            raise BadInput(f"parameters.{name}: {flag} wants {kind.__name__}, not {value!r}")
+        arguments += [flag, repr(kind(value))]
+    return arguments
+
+
+def _fidelity(space: SearchSpace, context: RenderContext) -> tuple[list[str], int | None]:
+    """Arguments that say when to stop, and the number of steps where it is known beforehand."""
+    timed = space.objective.metric == "time_to_target_s"
+    if not timed or context.steps is not None:
+        steps = sft.steps_of(space, context)
+        return ["--max-steps", str(steps)], steps
+    if space.objective.target is None:
+        raise BadInput(f"{space.source or space.name}: objective.target: the loss to reach")
+    limit = str(space.options.get("max_steps", DEFAULT_MAX_STEPS))
+    return ["--max-steps", limit, "--target-loss", repr(float(space.objective.target))], None
+
+
+class Accelerate:
+    """The framework's members, see :class:`autotune.frameworks.Framework`."""
+
+    name = "accelerate"
+
+    def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
+        """None of its own: replicas are all that is laid out here."""
+        sft.refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
+        return ()
+
+    def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
+        """One process per rank, or `accelerate launch` for an export on one node."""
+        sft.refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
+        sft.refuse_simulation(self.name, context)
+        model, files = sft.model_argument(space, config, context.trial_dir)
+        stop, steps = _fidelity(space, context)
+        program = [
+            sft.runner_program(space, RUNNER), "--model", model,
+            *_numbers(space, config), *self._words(space, config), *stop,
+            *sft.runner_arguments(space, config, context),
+        ]  # fmt: skip
+        one_node_export = context.purpose == "export" and space.cluster.nodes == 1
+        argv = [context.python, "-u", *program]
+        if one_node_export:
+            argv = [context.python, "-m", *self._launch(space, config), *program]
+        env = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} if sft.on_cpu(space) else {}
+        return Job(
+            argv=sft.under_profiler(argv, context),
+            env=env,
+            files=files,
+            per="job" if one_node_export else "rank",
+            nodes=space.cluster.nodes,
+            gpus_per_node=space.cluster.gpus_per_node,
+            time_limit_s=space.trial.time_limit_s,
+            total_steps=steps,
+            sources=dict.fromkeys(env, "the cluster has no accelerator"),
+        )
+
+    def _words(self, space: SearchSpace, config: Config) -> list[str]:
+        precision = str(sft.fact(space, config, "precision", "fp32"))
+        if precision not in MIXED_PRECISION:
+            raise BadInput.unknown("precision", precision, MIXED_PRECISION, where="accelerate")
+        optimizer = str(sft.fact(space, config, "optimizer", "adamw"))
+        if optimizer not in OPTIMIZERS:
+            raise BadInput.unknown("optimizer", optimizer, OPTIMIZERS, where="accelerate")
+        arguments = ["--mixed-precision", MIXED_PRECISION[precision], "--optimizer", optimizer]
+        dtype = _setting(space, config, "param_dtype")
+        if dtype not in (None, "fp32", "bf16"):
+            raise BadInput.unknown("param_dtype", str(dtype), ("fp32", "bf16"), where="accelerate")
+        arguments += ["--param-dtype", dtype] if dtype is not None else []
+        if "eval_batch_size" in space.options:
+            arguments += ["--eval-batch-size", str(space.options["eval_batch_size"])]
+        return arguments
+
+    def _launch(self, space: SearchSpace, config: Config) -> list[str]:
+        precision = MIXED_PRECISION[str(sft.fact(space, config, "precision", "fp32"))]
+        ranks = space.cluster.world_size
+        arguments = ["accelerate.commands.launch", "--num_machines", "1"]
+        arguments += ["--num_processes", str(ranks), "--mixed_precision", precision]
+        arguments += ["--dynamo_backend", "no"]
+        if ranks > 1:
+            arguments.append("--multi_gpu" if not sft.on_cpu(space) else "--cpu")
+        return arguments
+
+    def log_format(self, space: SearchSpace) -> LogFormat:
+        """The runner's own lines; what `metric` says for a runner of the user's."""
+        if space.metric is not None:
+            return format_from_metric(space.metric.model_dump(exclude_none=True))
+        return get_format("sft")
+
+    def read_back(self, space: SearchSpace, job: Job) -> Mapping[str, ParameterValue]:
+        """Canonical values in the arguments."""
+        given = sft.flag_values(job.argv)
+        values = sft.read_runner_arguments(job.argv)
+        for name, (flag, kind) in NUMBERS.items():
+            text = given.get(flag)
+            values[name] = None if text is None else kind(text)
+        micro, accumulation = values["micro_batch_size"], values["gradient_accumulation_steps"]
+        by_word = {word: name for name, word in MIXED_PRECISION.items()}
+        values |= {
+            "global_batch_size": int(micro or 0) * int(accumulation or 0) * job.world_size,
+            "precision": by_word[given["--mixed-precision"] or "no"],
+            "optimizer": given["--optimizer"],
+            "param_dtype": given.get("--param-dtype"),
+        }
+        return values
+
+
+FRAMEWORK = Accelerate()

@@ -1,0 +1,225 @@
+"""DeepSpeed: a config becomes a complete `ds_config.json` and one process per rank.
+
+The ranks find each other through RANK and its kin, so that no `deepspeed` launcher and no ssh
+is needed; that launcher is for the export. Throughput is never taken from DeepSpeed's own
+SamplesPerSec, which is too high by the AutoTP size: the runner prints true tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from autotune.config import Config, ParameterValue
+from autotune.errors import BadInput
+from autotune.frameworks import RenderContext
+from autotune.frameworks import _sft_runner as sft
+from autotune.logs import LogFormat, format_from_metric, get_format
+from autotune.space.rule import Rule
+from autotune.trial import Job
+
+if TYPE_CHECKING:
+    from autotune.space import SearchSpace
+
+RUNNER = "deepspeed_sft"
+CONFIG_FILE = "ds_config.json"
+
+ZERO_KEYS: Mapping[str, tuple[str, type]] = {
+    "zero_stage": ("stage", int),
+    "overlap_comm": ("overlap_comm", bool),
+    "reduce_scatter": ("reduce_scatter", bool),
+    "contiguous_gradients": ("contiguous_gradients", bool),
+    "allgather_partitions": ("allgather_partitions", bool),
+    "round_robin_gradients": ("round_robin_gradients", bool),
+    "reduce_bucket_size": ("reduce_bucket_size", int),
+    "allgather_bucket_size": ("allgather_bucket_size", int),
+    "sub_group_size": ("sub_group_size", int),
+    "stage3_prefetch_bucket_size": ("stage3_prefetch_bucket_size", int),
+    "stage3_param_persistence_threshold": ("stage3_param_persistence_threshold", int),
+    "stage3_max_live_parameters": ("stage3_max_live_parameters", int),
+    "stage3_max_reuse_distance": ("stage3_max_reuse_distance", int),
+}
+"""Canonical name -> key in `zero_optimization` and its type; values stand there as they are."""
+
+OFFLOADS = ("offload_optimizer", "offload_param")
+SIZES = ("tensor_model_parallel_size", "micro_batch_size")
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+"""Contract names -> DeepSpeed's; its `Adam` decouples weight decay too, as Megatron's does."""
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+PARAMETERS = (
+    *SIZES, *ZERO_KEYS, *OFFLOADS, *sft.SWITCHES, *sft.WORDS, "torch_adam",
+    "global_batch_size", "precision", "optimizer", "seq_length",
+)  # fmt: skip
+OPTIONS = (
+    *sft.OPTIONS, "load", "learning_rate", "weight_decay", "betas", "eps", "momentum",
+    "gradient_clipping", "torch_adam", "wall_clock_breakdown", "ds_config",
+)  # fmt: skip
+
+
+def ds_config(space: SearchSpace, config: Config) -> dict[str, Any]:
+    """The whole DeepSpeed config of one point. BadInput for a value it cannot express.
+
+    `train_batch_size` is left out under AutoTP: DeepSpeed multiplies the micro batch with all
+    ranks there, tensor-parallel ones included, and would refuse the true figure.
+    """
+    tensor_parallel = int(config.get("tensor_model_parallel_size") or 1)
+    result: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": config["micro_batch_size"],
+        "gradient_accumulation_steps": config["gradient_accumulation_steps"],
+        "zero_optimization": _zero_optimization(config),
+        "optimizer": _optimizer(space, config),
+        **_precision(str(sft.fact(space, config, "precision", "fp32"))),
+        "gradient_clipping": space.options.get("gradient_clipping", 1.0),
+        "steps_per_print": 1,
+        "log_level": "info",
+        "wall_clock_breakdown": bool(space.options.get("wall_clock_breakdown", False)),
+    }
+    if tensor_parallel > 1:
+        result["tensor_parallel"] = {"autotp_size": tensor_parallel}
+    else:
+        result["train_batch_size"] = sft.fact(space, config, "global_batch_size")
+    if config.get("offload_optimizer", False) and _torch_adam(space, config):
+        result["zero_force_ds_cpu_optimizer"] = False
+    return _with_users_keys(space, result)
+
+
+def _zero_optimization(config: Config) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": 0}
+    for name, (key, kind) in ZERO_KEYS.items():
+        value = config.get(name)
+        if value is None:
+            continue
+        if type(value) is not kind:
+            raise BadInput(f"parameters.{name}: DeepSpeed wants {kind.__name__}, not {value!r}")
+        zero[key] = value
+    if zero["stage"] not in (0, 1, 2, 3):
+        raise BadInput(f"parameters.zero_stage: DeepSpeed has 0 to 3, not {zero['stage']!r}")
+    for name in OFFLOADS:
+        wanted = config.get(name, False)
+        if not isinstance(wanted, bool):
+            raise BadInput(f"parameters.{name}: {wanted!r} is neither true nor false")
+        if wanted:
+            zero[name] = {"device": "cpu", "pin_memory": True}
+    return zero
+
+
+def _torch_adam(space: SearchSpace, config: Config) -> bool:
+    return bool(config.get("torch_adam", space.options.get("torch_adam", True)))
+
+
+def _optimizer(space: SearchSpace, config: Config) -> dict[str, Any]:
+    name = str(sft.fact(space, config, "optimizer", "adamw"))
+    if name not in OPTIMIZERS:
+        raise BadInput.unknown("optimizer", name, OPTIMIZERS, where="contract.optimizer")
+    options = space.options
+    parameters: dict[str, Any] = {
+        "lr": float(options.get("learning_rate", 1e-5)),
+        "weight_decay": float(options.get("weight_decay", 0.0)),
+    }
+    if name == "sgd":
+        parameters["momentum"] = float(options.get("momentum", 0.0))
+    else:
+        parameters["betas"] = list(options.get("betas", (0.9, 0.999)))
+        parameters["eps"] = float(options.get("eps", 1e-8))
+        parameters["torch_adam"] = _torch_adam(space, config)
+    return {"type": OPTIMIZERS[name], "params": parameters}
+
+
+def _precision(precision: str) -> dict[str, Any]:
+    if precision not in PRECISIONS:
+        raise BadInput.unknown("precision", precision, PRECISIONS, where="DeepSpeed")
+    return {name: {"enabled": name == precision} for name in ("bf16", "fp16")}
+
+
+def _with_users_keys(space: SearchSpace, ours: dict[str, Any]) -> dict[str, Any]:
+    extra = space.options.get("ds_config", {})
+    if not isinstance(extra, Mapping):
+        raise BadInput("options.ds_config: a mapping of DeepSpeed's own keys is wanted")
+    taken = sorted(set(extra) & set(ours) | set(extra) & {"train_batch_size", "tensor_parallel"})
+    if taken:
+        raise BadInput(f"options.ds_config: {', '.join(taken)} is set from the space itself")
+    return {**ours, **extra}
+
+
+class DeepSpeed:
+    """The framework's members, see :class:`autotune.frameworks.Framework`."""
+
+    name = "deepspeed"
+
+    def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
+        """What DeepSpeed refuses, or would silently ignore."""
+        sft.refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
+        zero = "zero_stage" if "zero_stage" in space.parameters else "0"
+        rules = [
+            (f"{zero} < 3 or tensor_model_parallel_size == 1", "AutoTP is off under ZeRO-3"),
+            (f"not offload_optimizer or {zero} >= 1", "optimizer offload needs ZeRO-1 or more"),
+            (f"not offload_param or {zero} == 3", "parameter offload needs ZeRO-3"),
+        ]
+        if space.model is not None:
+            rules.append(
+                (
+                    "num_query_groups % tensor_model_parallel_size == 0",
+                    "AutoTP cuts attention by key/value heads",
+                )
+            )
+        return tuple(Rule(expression, reason, self.name) for expression, reason in rules)
+
+    def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
+        """One process per rank; its files are the config and, where none is given, the model."""
+        sft.refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
+        sft.refuse_simulation(self.name, context)
+        model, files = sft.model_argument(space, config, context.trial_dir)
+        files[CONFIG_FILE] = json.dumps(ds_config(space, config), indent=2) + "\n"
+        steps = sft.steps_of(space, context)
+        argv = [
+            context.python, "-u", sft.runner_program(space, RUNNER),
+            "--model", model, "--deepspeed", str(context.trial_dir / CONFIG_FILE),
+            "--steps", str(steps), *sft.runner_arguments(space, config, context),
+        ]  # fmt: skip
+        if context.purpose == "export" and space.options.get("load") is not None:
+            argv += ["--load", sft.user_path(space, "load")]
+        env = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"} if sft.on_cpu(space) else {}
+        return Job(
+            argv=sft.under_profiler(argv, context),
+            env=env,
+            files=files,
+            per="rank",
+            nodes=space.cluster.nodes,
+            gpus_per_node=space.cluster.gpus_per_node,
+            time_limit_s=space.trial.time_limit_s,
+            total_steps=steps,
+            sources=dict.fromkeys(env, "the cluster has no accelerator"),
+        )
+
+    def log_format(self, space: SearchSpace) -> LogFormat:
+        """The runner's own lines; what `metric` says for a runner of the user's."""
+        if space.metric is not None:
+            return format_from_metric(space.metric.model_dump(exclude_none=True))
+        return get_format("sft")
+
+    def read_back(self, space: SearchSpace, job: Job) -> Mapping[str, ParameterValue]:
+        """Canonical values in `ds_config.json` and the arguments."""
+        given = json.loads(job.files[CONFIG_FILE])
+        zero, optimizer = given["zero_optimization"], given["optimizer"]
+        tensor_parallel = given.get("tensor_parallel", {}).get("autotp_size", 1)
+        accumulation = given["gradient_accumulation_steps"]
+        micro_batch = given["train_micro_batch_size_per_gpu"]
+        values = sft.read_runner_arguments(job.argv)
+        values |= {name: zero.get(key) for name, (key, _) in ZERO_KEYS.items()}
+        values |= {name: name in zero for name in OFFLOADS}
+        enabled = [name for name in ("bf16", "fp16") if given[name]["enabled"]]
+        values |= {
+            "tensor_model_parallel_size": tensor_parallel,
+            "micro_batch_size": micro_batch,
+            "gradient_accumulation_steps": accumulation,
+            "global_batch_size": micro_batch * accumulation * (job.world_size // tensor_parallel),
+            "precision": enabled[0] if enabled else "fp32",
+            "torch_adam": optimizer["params"].get("torch_adam"),
+            "optimizer": next(k for k, v in OPTIMIZERS.items() if v == optimizer["type"]),
+        }
+        return values
+
+
+FRAMEWORK = DeepSpeed()
