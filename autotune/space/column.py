@@ -127,7 +127,13 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def compare(operator: str, left: Column, right: Column) -> Column:
-    """`x == y` and its kin; text only with == and != and only with text."""
+    """`x == y` and its kin; text only with == and != and only with text.
+
+    A name that exists nowhere has no kind: compared with anything, it stays unknown.
+    """
+    for side in (left, right):
+        if side.unknown.ndim == 0 and side.unknown == INACTIVE:
+            return Column(np.asarray(False), np.asarray(INACTIVE))
     mixed = "O" in (left.data.dtype.kind, right.data.dtype.kind)
     if not mixed and left.is_text != right.is_text:
         raise BadInput(f"text is compared with a number by {operator}; they are never equal")

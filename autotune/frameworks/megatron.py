@@ -1,0 +1,230 @@
+"""Megatron-LM's pretrain_gpt.py: a config becomes its flags, and its flags a config again.
+
+Three programs take the same argument vector: the real ``pretrain_gpt.py`` of a checkout named
+by ``options.megatron_lm_dir``, a small GPT on the `megatron-core` wheel (runner
+``megatron_core``), and the simulated cluster, which stands in where there is no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autotune.config import Config, ParameterValue
+from autotune.content import find_content
+from autotune.errors import BadInput
+from autotune.frameworks import RenderContext
+from autotune.frameworks import _megatron_arguments as arguments
+from autotune.frameworks import _megatron_flags as flags
+from autotune.frameworks._megatron_rules import RULES
+from autotune.logs import LogFormat, get_format
+from autotune.trial import Job
+
+if TYPE_CHECKING:
+    from autotune.space import Rule, SearchSpace
+    from autotune.space.model import ModelShape
+
+RUNNERS = ("pretrain_gpt", "megatron_core", "simulated")
+DEFAULT_STEPS = 20
+CLUSTER_FILE = "simulated_cluster.json"
+CHECKOUT = "Megatron-LM"
+"""Where an export expects a checkout (or a link to one) when the space names none."""
+_NOT_FLAGS = ("framework", "seq_length")
+_CONNECTIONS = "CUDA_DEVICE_MAX_CONNECTIONS"
+
+
+class Megatron:
+    """Megatron-LM core_v0.12 and later, started once per GPU."""
+
+    name = "megatron"
+    simulates = True
+
+    def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
+        """What Megatron-LM refuses; BadInput for parameters or options it does not have."""
+        _model(space)
+        flags.check_names([name for name in space.parameters if name not in _NOT_FLAGS])
+        arguments.check_options(space.options)
+        return RULES
+
+    def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
+        """The job of one config: one process per GPU, or one that simulates all of them."""
+        self.rules(space)
+        model, runner = _model(space), _runner(space, context)
+        steps = context.steps or space.trial.steps or DEFAULT_STEPS
+        values = _values(space, config)
+        seq_length = values.pop("seq_length")
+        chosen = flags.render_parameters(values)
+        argv = [
+            *arguments.model_arguments(model, int(str(seq_length))),
+            *chosen,
+            *arguments.schedule_arguments(space.options, context, steps),
+            *arguments.data_arguments(space, model, context.purpose == "export"),
+            *arguments.extra_arguments(space.options),
+        ]
+        files: dict[str, str] = {}
+        if runner == "simulated":
+            files[CLUSTER_FILE] = _cluster_json(space)
+            argv += _simulation(context)
+        environment = {_CONNECTIONS: "1", **space.env} if runner == "pretrain_gpt" else space.env
+        return Job(
+            argv=(*_profiled(context), context.python, _program(space, runner, context), *argv),
+            env=dict(environment),
+            files=files,
+            cwd=space.cwd,
+            per="job" if runner == "simulated" else "rank",
+            nodes=space.cluster.nodes,
+            gpus_per_node=space.cluster.gpus_per_node,
+            time_limit_s=space.trial.time_limit_s,
+            total_steps=steps if context.purpose == "trial" else None,
+            time_compression=context.time_compression if runner == "simulated" else 1.0,
+            sources=_sources(space, config, argv),
+        )
+
+    def log_format(self, space: SearchSpace) -> LogFormat:
+        """Megatron-LM's iteration lines, which all three programs print."""
+        return get_format("megatron")
+
+    def read_back(self, space: SearchSpace, job: Job) -> Mapping[str, ParameterValue]:
+        """Canonical values as the argument vector says them."""
+        given = flags.split_arguments(job.argv)
+        values = flags.read_parameters(job.argv)
+        values["seq_length"] = int(given["--seq-length"][0])
+        values["framework"] = self.name
+        return values
+
+
+FRAMEWORK = Megatron()
+
+
+def checkpoint_note(space: SearchSpace, config: Config) -> str | None:
+    """What has to happen to the checkpoint named by ``options.load`` before the export runs.
+
+    None when nothing is loaded. Distributed checkpoints (``torch_dist``, Megatron-LM's default)
+    are resharded while they are loaded; the old ``torch`` format is bound to one layout.
+    """
+    source = space.options.get("load")
+    if not source:
+        return None
+    tensor = config.get("tensor_model_parallel_size", 1)
+    pipeline = config.get("pipeline_model_parallel_size", 1)
+    if space.options.get("ckpt_format", "torch_dist") != "torch":
+        return f"{source} is resharded to TP {tensor}, PP {pipeline} while it is loaded."
+    return (
+        f"Convert {source} to TP {tensor}, PP {pipeline} first, in the Megatron-LM checkout: "
+        "python tools/checkpoint/convert.py --model-type GPT --loader mcore --saver mcore "
+        f"--target-tensor-parallel-size {tensor} --target-pipeline-parallel-size {pipeline} "
+        f"--load-dir {source} --save-dir {source}_tp{tensor}_pp{pipeline}"
+    )
+
+
+def _model(space: SearchSpace) -> ModelShape:
+    for value, key in (
+        (space.model, "model"),
+        (space.contract.global_batch_size, "contract.global_batch_size"),
+        (space.contract.seq_length, "contract.seq_length"),
+    ):
+        if value is None:
+            raise BadInput(f"{space.source or space.name}: {key}: Megatron-LM needs it; add it.")
+    assert space.model is not None
+    return space.model
+
+
+def _values(space: SearchSpace, config: Config) -> dict[str, ParameterValue]:
+    """The config's active values and the contract's, under canonical names."""
+    contract = space.contract
+    values: dict[str, ParameterValue] = {
+        "global_batch_size": contract.global_batch_size,
+        "seq_length": contract.seq_length,
+        "precision": contract.precision or "bf16",
+        "optimizer": "adam" if contract.optimizer in (None, "adamw") else contract.optimizer,
+    }
+    values |= {name: value for name, value in config.values.items() if value is not None}
+    values.pop("framework", None)
+    return values
+
+
+def _runner(space: SearchSpace, context: RenderContext) -> str:
+    if context.simulated and context.purpose == "trial":
+        return "simulated"
+    runner = space.runner or "pretrain_gpt"
+    if runner not in RUNNERS:
+        raise BadInput.unknown("runner", runner, RUNNERS, where=f"{space.source}: runner")
+    return runner
+
+
+def _program(space: SearchSpace, runner: str, context: RenderContext) -> str:
+    if runner != "pretrain_gpt":
+        found = find_content("runners", f"{runner}/train.py")
+        if found is None:
+            raise BadInput(f"runners/{runner}/train.py was not found; reinstall autotune.")
+        return str(found)
+    folder = space.options.get("megatron_lm_dir")
+    if not folder and context.purpose == "export":
+        return str(context.trial_dir / CHECKOUT / "pretrain_gpt.py")
+    if not folder:
+        raise BadInput(
+            f"{space.source or space.name}: options.megatron_lm_dir is not set: name a checkout "
+            "of https://github.com/NVIDIA/Megatron-LM (core_v0.12 or later), for instance with "
+            "--set options.megatron_lm_dir=/opt/Megatron-LM, or use the simulated cluster."
+        )
+    program = Path(str(folder)).expanduser() / "pretrain_gpt.py"
+    if not program.is_file():
+        raise BadInput(
+            f"{program}: no such file. options.megatron_lm_dir has to be a checkout of "
+            "Megatron-LM, on every node under the same path."
+        )
+    return str(program)
+
+
+def _cluster_json(space: SearchSpace) -> str:
+    if space.cluster.hardware is None:
+        raise BadInput(
+            f"{space.source or space.name}: cluster: the simulated cluster needs to know its "
+            "GPUs: set cluster.gpu to a name of search_spaces/hardware/."
+        )
+    return space.cluster.model_dump_json(indent=1)
+
+
+def _simulation(context: RenderContext) -> list[str]:
+    return [
+        "--sim-cluster", str(context.trial_dir / CLUSTER_FILE),
+        "--sim-seed", str(context.simulation_seed),
+        "--sim-time-compression", repr(context.time_compression),
+    ]  # fmt: skip
+
+
+def _profiled(context: RenderContext) -> list[str]:
+    if context.profiler != "nsys":
+        return []
+    output = str(context.trial_dir / "profile" / "nsys_rank%q{RANK}")
+    return [
+        "nsys", "profile", "--capture-range=cudaProfilerApi", "--capture-range-end=stop",
+        "--output", output,
+    ]  # fmt: skip
+
+
+def _sources(space: SearchSpace, config: Config, argv: list[str]) -> dict[str, str]:
+    """Where each flag and variable came from, for people who look at a dry run."""
+    model = space.model.name if space.model and space.model.name else "the space"
+    sources = dict.fromkeys((item for item in argv if item.startswith("--")), "Megatron framework")
+    for item in arguments.model_arguments(_model(space), 0):
+        if item.startswith("--"):
+            sources[item] = f"model {model}"
+    for flag in flags.FLAGS:
+        if config.get(flag.name) is not None and flag.flag in sources:
+            sources[flag.flag] = f"parameter {flag.name}"
+    for name in space.options:
+        item = f"--{name.replace('_', '-')}"
+        if item in sources:
+            sources[item] = f"options.{name}"
+    for item in arguments.extra_arguments(space.options):
+        if item.startswith("--"):
+            sources[item] = "options.extra_args"
+    contract = ("--global-batch-size", "--seq-length", "--bf16", "--fp16", "--optimizer")
+    for item in contract:
+        if sources.get(item) == "Megatron framework" or item == "--seq-length":
+            sources[item] = "contract"
+    sources |= dict.fromkeys(space.env, "env")
+    sources.setdefault(_CONNECTIONS, "Megatron-LM requires 1 under tensor or context parallelism")
+    return sources
