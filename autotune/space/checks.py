@@ -64,7 +64,7 @@ def _workload(space: SearchSpace) -> Iterator[Problem]:
             yield ("metric",), "needs exactly one of pattern, format"
         try:
             re.compile(space.metric.pattern or "")
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             yield ("metric", "pattern"), f"not a regular expression: {error}"
     for target in space.files:
         parts = target.replace("\\", "/").split("/")

@@ -105,9 +105,16 @@ def _known(column: Column, value: bool) -> Array:
     return np.asarray((column.unknown == KNOWN) & (column.data == value))
 
 
+def _like(column: Column, other: Column) -> Column:
+    """A name that exists nowhere has no kind of its own: it takes that of what it meets."""
+    if column.unknown.ndim == 0 and column.unknown == INACTIVE:
+        return Column(np.zeros((), other.data.dtype), column.unknown, column.missing)
+    return column
+
+
 def choose(condition: Column, yes: Column, no: Column) -> Column:
     """`yes if condition else no`; unknown where the condition is."""
-    condition = truth(condition)
+    condition, yes, no = truth(condition), _like(yes, no), _like(no, yes)
     if yes.is_text != no.is_text:
         raise BadInput("both sides of if/else have to be text, or both numbers")
     unknown = np.where(condition.data, yes.unknown, no.unknown)
@@ -127,13 +134,8 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def compare(operator: str, left: Column, right: Column) -> Column:
-    """`x == y` and its kin; text only with == and != and only with text.
-
-    A name that exists nowhere has no kind: compared with anything, it stays unknown.
-    """
-    for side in (left, right):
-        if side.unknown.ndim == 0 and side.unknown == INACTIVE:
-            return Column(np.asarray(False), np.asarray(INACTIVE))
+    """`x == y` and its kin; text only with == and != and only with text."""
+    left, right = _like(left, right), _like(right, left)
     mixed = "O" in (left.data.dtype.kind, right.data.dtype.kind)
     if not mixed and left.is_text != right.is_text:
         raise BadInput(f"text is compared with a number by {operator}; they are never equal")

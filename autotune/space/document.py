@@ -138,7 +138,7 @@ class _Composer:
         before = self.nodes
         self._count(event, 1)
         if isinstance(event, yaml.ScalarEvent):
-            value = event.value if event.style else self._scalar(event)
+            value = self._scalar(event)
         elif isinstance(event, yaml.SequenceStartEvent):
             value = self._sequence(path)
         else:
@@ -167,7 +167,7 @@ class _Composer:
     def _key(self, event: Any) -> str:
         if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
             raise self._refuse(event, "a key has to be plain text")
-        key = event.value if event.style else self._scalar(event)
+        key = self._scalar(event)
         if key == "<<" and not event.style:
             raise self._refuse(event, "merge keys (<<) are not accepted; write the keys out")
         if not isinstance(key, str):
@@ -175,8 +175,10 @@ class _Composer:
         return key
 
     def _scalar(self, event: Any) -> Any:
+        if "\0" in event.value or any("\ud800" <= c <= "\udfff" for c in event.value):
+            raise self._refuse(event, "text holds NUL or half a surrogate pair")
         try:
-            return plain_scalar(event.value)
+            return event.value if event.style else plain_scalar(event.value)
         except BadInput as error:
             raise self._refuse(event, str(error)) from None
 

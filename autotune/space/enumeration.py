@@ -129,11 +129,12 @@ class _Walk:
         """Give every row each choice of one parameter (or -1) and drop what breaks a rule."""
         choices = self.space.choices[name]
         exists = self._exists(name)
+        present, absent = np.flatnonzero(exists), np.flatnonzero(~exists)
         kept: list[Array] = []
         codes: list[Array] = []
         total = 0
         for code in range(-1, len(choices)):
-            index = np.flatnonzero(exists if code >= 0 else ~exists)
+            index = present if code >= 0 else absent
             if code < 0:
                 when = self.space.parameters[name].when or ""
                 rule = Rule(when, f"{name} exists only then; its values count once", "conditional")

@@ -11,6 +11,7 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -62,13 +63,14 @@ class Expression:
     def __hash__(self) -> int:
         return hash(self.text)
 
-    @classmethod
-    def parse(cls, text: str) -> Expression:
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def parse(text: str) -> Expression:
         """Check and compile; BadInput says what is not allowed and what is."""
         if len(text) > MAX_LENGTH:
             raise BadInput(f"expression longer than {MAX_LENGTH} characters: {text[:60]}...")
         try:
-            tree = ast.parse(text.strip(), mode="eval").body
+            tree = ast.parse(text.strip().replace("\n", " "), mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             what = error.msg if isinstance(error, SyntaxError) else "cannot be read"
             raise BadInput(f"expression {text!r}: {what}") from None
@@ -77,7 +79,7 @@ class Expression:
             evaluate = compiler.compile(tree, 0)
         except BadInput as error:
             raise BadInput(f"expression {text!r}: {error}") from None
-        return cls(text.strip(), frozenset(compiler.names), evaluate)
+        return Expression(text.strip(), frozenset(compiler.names), evaluate)
 
     def evaluate(self, columns: Columns) -> Column:
         """The value for every row of `columns` (arrays of n rows; constants 0-dimensional).

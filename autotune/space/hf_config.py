@@ -24,6 +24,8 @@ GATED_LIKE = frozenset(
 def shape_from_hf(path: Path) -> ModelShape:
     """Read a config.json; BadInput names the file and the key that is missing or unknown."""
     try:
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file")
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
         data = json.loads(raw) if len(raw) <= MAX_BYTES else None

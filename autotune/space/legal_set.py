@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from autotune.config import Config, ParameterValue
 from autotune.errors import BadInput
-from autotune.space.column import Array
+from autotune.space.column import KNOWN, Array
 from autotune.space.expression import Expression
 from autotune.space.names import Rows
 from autotune.space.rule import Rule
@@ -55,11 +55,6 @@ class LegalSet:
     def __len__(self) -> int:
         return len(self.codes)
 
-    @cached_property
-    def _rows(self) -> Rows:
-        codes = {name: self.codes[:, i] for i, name in enumerate(self.names)}
-        return Rows(self.space.names, codes, lenient=True)
-
     def column(self, name: str) -> Array:
         """One value for each config, for a parameter, a derived size or a constant (n,).
 
@@ -69,11 +64,21 @@ class LegalSet:
         """
         if name not in self.space.names.known:
             raise BadInput.unknown("column", name, self.space.names.known)
-        return np.broadcast_to(self._rows[name].data, (len(self),))
+        return self._column(self._rows(), name)
 
     def columns(self) -> dict[str, Array]:
         """Columns of all parameters and derived sizes, for the cost model."""
-        return {name: self.column(name) for name in (*self.names, *self.space.names.derived)}
+        rows = self._rows()
+        return {name: self._column(rows, name) for name in (*self.names, *self.space.names.derived)}
+
+    def _rows(self) -> Rows:
+        return Rows(self.space.names, dict(zip(self.names, self.codes.T, strict=True)))
+
+    def _column(self, rows: Rows, name: str) -> Array:
+        data, unknown = rows[name].data, rows[name].unknown
+        if name in self.space.names.derived and unknown.any():
+            data = np.where(unknown == KNOWN, data, 0)
+        return np.broadcast_to(data, (len(self),))
 
     def config(self, index: int) -> Config:
         """The config at an index, with its derived sizes; IndexError beyond the end."""
@@ -109,7 +114,8 @@ class LegalSet:
         values = self.complete(self.space.baseline)
         index = self.find(values)
         if index is None:
-            raise BadInput(f"baseline: {self.why_illegal(values)}")
+            place = self.space.source or self.space.name
+            raise BadInput(f"{place}: baseline: {self.why_illegal(values)}")
         return index
 
     def complete(self, values: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:

@@ -71,4 +71,13 @@ class TrialLimits(BaseModel):
     hang_floor_s: float = Field(
         default=60.0, gt=0, description="silence shorter than this is never called a hang"
     )
+    stop_early: bool = Field(
+        default=True,
+        description="end a trial once it is known to 1%, or plainly worse than the best",
+    )
+    loss_tolerance: float = Field(
+        default=0.05,
+        gt=0,
+        description="first losses further than this from the baseline's (relative) cannot win",
+    )
     kill_grace_s: float = Field(default=10.0, ge=0, description="between SIGTERM and SIGKILL")

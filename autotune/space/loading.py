@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -20,6 +21,7 @@ from autotune.content import find_content, list_content
 from autotune.errors import BadInput
 from autotune.space.checks import problems
 from autotune.space.cluster import Hardware
+from autotune.space.contract import CONTRACT_KEYS
 from autotune.space.document import (
     MAX_BYTES,
     Document,
@@ -33,6 +35,7 @@ from autotune.space.parameter import DOMAINS
 from autotune.space.search_space import SearchSpace
 
 MAX_ERRORS = 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Result = TypeVar("Result")
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -78,8 +81,8 @@ def space_from(
 def load_model(name_or_path: str, folder: Path | None = None) -> ModelShape:
     """A model by its name in search_spaces/models/, or from a Hugging Face config.json."""
     path = (folder or Path.cwd()) / name_or_path
-    if name_or_path.endswith(".json") or (path / "config.json").is_file():
-        return shape_from_hf(path if path.is_file() else path / "config.json")
+    if name_or_path.endswith(".json") or _is_file(path / "config.json"):
+        return shape_from_hf(path if name_or_path.endswith(".json") else path / "config.json")
     return _named(ModelShape, "model", "models", name_or_path)
 
 
@@ -93,13 +96,15 @@ def validated(model: type[Parsed], document: Document) -> Parsed:
     try:
         return model.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
-        lines = []
+        found: dict[KeyPath, list[str]] = {}
         for item in error.errors(include_url=False):
             key, message = _explain(model, document, dict(item))
-            line = str(document.error(key, message))
-            if line not in lines:
-                lines.append(line)
-        raise _listed(lines) from None
+            found.setdefault(key, []).append(message)
+        # Of a union's alternatives the one that got furthest tells what is wrong.
+        deepest = [
+            key for key in found if not any(k != key and k[: len(key)] == key for k in found)
+        ]
+        raise _listed([str(document.error(key, _joined(found[key]))) for key in deepest]) from None
 
 
 def apply_override(document: Document, override: str) -> None:
@@ -111,6 +116,7 @@ def apply_override(document: Document, override: str) -> None:
         raise BadInput(f"{source}: has to be key=value, such as trial.steps=20")
     value = parse_document(text, source).data
     target = document.data
+    _refuse_new_parameter(document, keys, source)
     for depth, key in enumerate(keys[:-1]):
         if isinstance(target, dict):
             target = target.setdefault(str(key), {})
@@ -131,6 +137,15 @@ def apply_override(document: Document, override: str) -> None:
     document.places[tuple(keys)] = source
 
 
+def _refuse_new_parameter(document: Document, keys: Sequence[str | int], source: str) -> None:
+    """A misspelt parameter must not become a new one; contract keys may be opted in."""
+    known = document.data.get("parameters")
+    if keys[0] != "parameters" or len(keys) < 3 or not isinstance(known, dict):
+        return
+    if keys[1] not in known and keys[1] not in CONTRACT_KEYS:
+        raise BadInput.unknown("parameter", str(keys[1]), known, source)
+
+
 def _drop_alternatives(target: dict[str, Any], keys: Sequence[str | int]) -> None:
     """A new domain replaces the old one, a new GPU the hardware that stood there."""
     if len(keys) == 3 and keys[0] == "parameters" and keys[2] in DOMAINS:
@@ -143,19 +158,27 @@ def _drop_alternatives(target: dict[str, Any], keys: Sequence[str | int]) -> Non
 def _space_file(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
-        path = Path(name_or_path).expanduser()
-        if not path.is_file():
-            raise BadInput(f"{path}: no such space file; `autotune spaces` lists the known names")
+        path = Path(name_or_path)
+        if not _is_file(path):
+            raise BadInput(f"{text}: no such space file; `autotune spaces` lists the known names")
         return path
-    found = find_content("search_spaces", f"{text}.yaml")
-    if found is None or not found.is_file():
+    found = find_content("search_spaces", f"{text}.yaml") if _NAME.fullmatch(text) else None
+    if found is None or not _is_file(found):
         raise BadInput.unknown("space", text, list_spaces())
     return found
 
 
+def _is_file(path: Path) -> bool:
+    """Whether it is a plain file; names that no file can have are none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _named(model: type[Parsed], kind: str, folder: str, name: str) -> Parsed:
-    path = find_content("search_spaces", f"{folder}/{name}.yaml")
-    if path is None or not path.is_file():
+    path = find_content("search_spaces", f"{folder}/{name}.yaml") if _NAME.fullmatch(name) else None
+    if path is None or not _is_file(path):
         known = [p.stem for p in list_content("search_spaces", f"{folder}/*.yaml")]
         raise BadInput.unknown(kind, name, known)
     document = read_document(path)
@@ -191,6 +214,8 @@ def _at(document: Document, key: KeyPath, function: Callable[..., Result], *args
 
 
 def _template(path: Path) -> str:
+    if not _is_file(path):
+        raise BadInput(f"template {path} is not a file")
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -233,10 +258,19 @@ def _explain(
     if item["type"] == "missing":
         return (*key, str(item["loc"][-1])), "is missing"
     if isinstance(item["input"], str | int | float | bool | None):
-        message += f", not {json.dumps(item['input'])}"
+        message += f", not {json.dumps(item['input'])[:80]}"
     elif key == ("command",):
         message = "should be a list of program and arguments; no shell is involved"
     return key, message
+
+
+def _joined(messages: list[str]) -> str:
+    """One sentence of the alternatives that a union offers."""
+    if len(set(messages)) == 1:
+        return messages[0]
+    parts = [message.partition(", not ") for message in messages]
+    kinds = dict.fromkeys(head.removeprefix("should be ") for head, _, _ in parts)
+    return f"should be {' or '.join(kinds)}, not {parts[0][2] or 'this'}"
 
 
 def _written(data: Any, location: Iterable[str | int]) -> KeyPath:

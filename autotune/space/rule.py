@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,10 @@ class Rule:
     expression: str
     reason: str = ""
     origin: str = "space"
+
+    def under(self, condition: str) -> Rule:
+        """The same rule, asked only of configs where `condition` is true."""
+        return replace(self, expression=f"not ({condition}) or ({self.expression})")
 
     def __str__(self) -> str:
         return f"{self.expression} ({self.origin}{': ' + self.reason if self.reason else ''})"
