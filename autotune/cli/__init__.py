@@ -1,6 +1,6 @@
 """The command line: parse, call, print.
 
-Each file of this folder that has a ``register(app)`` adds its commands; nothing heavy is
+Each file of ``commands/`` has a ``register(app)`` that adds its commands; nothing heavy is
 imported until a command runs, so that ``autotune --help`` answers at once.
 
 Exit codes: 0 ok, 1 no feasible trial, 2 bad input, 3 infrastructure, 75 the study is held by
@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 import autotune
+from autotune.cli import commands
 from autotune.errors import AutotuneError
 
 app = typer.Typer(
@@ -46,11 +47,8 @@ def _options(
 
 
 def _register_all() -> None:
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        found = importlib.import_module(f"{__name__}.{module.name}")
-        register = getattr(found, "register", None)
-        if register is not None:
-            register(app)
+    for module in sorted(pkgutil.iter_modules(commands.__path__), key=lambda found: found.name):
+        importlib.import_module(f"{commands.__name__}.{module.name}").register(app)
 
 
 def main() -> None:

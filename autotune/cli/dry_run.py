@@ -44,7 +44,9 @@ def show_dry_run(setting: Setting, as_json: bool) -> None:
 def _print(document: dict[str, Any]) -> None:
     import shlex
 
-    print(f"{document['space']}: {document['legal']:,} legal configs of {document['points']:,} points")
+    print(
+        f"{document['space']}: {document['legal']:,} legal configs of {document['points']:,} points"
+    )
     if document["simulated"]:
         print("would run on the simulated cluster (no GPU here, or --simulate)")
     for item in document["excluded"]:

@@ -21,14 +21,19 @@ def print_opening(study: Study, setting: Setting) -> None:
     """What will be searched, on what, and where the files lie."""
     talk = console.talk()
     legal = setting.legal
-    talk.print(f"Study [bold]{study.name}[/bold]: {setting.space.name}, {len(legal):,} legal configs "
-               f"of {legal.raw_points:,} points", soft_wrap=False)
+    talk.print(
+        f"Study [bold]{study.name}[/bold]: {setting.space.name}, {len(legal):,} legal configs "
+        f"of {legal.raw_points:,} points",
+        soft_wrap=False,
+    )
     cluster = setting.space.cluster
     if setting.options.simulated:
         talk.print(f"[bold yellow]{SIMULATED}[/bold yellow]", soft_wrap=False)
     if cluster.hardware is not None:
-        talk.print(f"{cluster.nodes} x {cluster.gpus_per_node} {cluster.hardware.name}, "
-                   f"launcher {setting.options.launcher}")
+        talk.print(
+            f"{cluster.nodes} x {cluster.gpus_per_node} {cluster.hardware.name}, "
+            f"launcher {setting.options.launcher}"
+        )
     for note in setting.space.opt_ins():
         talk.print(f"[bold yellow]{note}[/bold yellow]", soft_wrap=False)
     talk.print(f"Files: {study.paths.folder}", soft_wrap=True)
@@ -50,8 +55,10 @@ def print_ending(
     told = [record for record in records if record.finished]
     hours = sum(record.gpu_seconds for record in told) / 3600
     outcomes = ", ".join(f"{count} {name}" for name, count in views.counts(told).items())
-    out.print(f"{len(told)} trials ({outcomes}), {figures.number(hours)} GPU-hours"
-              + (" simulated" if setting.options.simulated else ""))
+    out.print(
+        f"{len(told)} trials ({outcomes}), {figures.number(hours)} GPU-hours"
+        + (" simulated" if setting.options.simulated else "")
+    )
     if setting.options.simulated:
         out.print(f"[bold yellow]{SIMULATED}[/bold yellow]")
     print(f"Files: {study.paths.folder}")
@@ -61,8 +68,10 @@ def print_ending(
 def _print_standing(setting: Setting, found: Result, metric: str) -> None:
     out = console.out()
     if found.winner is None:
-        out.print("[bold red]No config may win:[/bold red] none ran to its end with enough "
-                  "measured steps. `autotune logs TRIAL` shows what each one said.")
+        out.print(
+            "[bold red]No config may win:[/bold red] none ran to its end with enough "
+            "measured steps. `autotune logs TRIAL` shows what each one said."
+        )
         return
     out.print(_comparison(found, metric))
     if found.baseline is None:

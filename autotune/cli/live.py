@@ -73,7 +73,9 @@ class PlainLines:
         """One line with figure, outcome and reason, and how the study stands."""
         self.board.add(record)
         objective = figures.objective_of(record)
-        shown = f" {figures.interval(objective)} {figures.unit(self.board.metric)}" if objective else ""
+        shown = (
+            f" {figures.interval(objective)} {figures.unit(self.board.metric)}" if objective else ""
+        )
         print(
             f"trial {record.number} {views.label(record)}: {record.outcome}{shown}"
             f" ({record.outcome_reason}) | {self.board.summary()}",
@@ -160,5 +162,3 @@ def listener_for(board: Board) -> Listener:
     if sys.stderr.isatty():
         return LiveScreen(board)
     return PlainLines(board)
-
-

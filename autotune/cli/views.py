@@ -69,7 +69,9 @@ def best_json(name: str, found: Result, metric: str) -> dict[str, Any]:
         "baseline_tokens_per_s": (
             baseline.objective.value
             if baseline and metric == "tokens_per_s"
-            else _tokens(baseline.record) if baseline else None
+            else _tokens(baseline.record)
+            if baseline
+            else None
         ),
         "gain": found.gain.value if found.gain else None,
         "gain_interval": _span(found.gain) if found.gain else None,

@@ -45,7 +45,9 @@ class Agenda:
         """Wall time spent on the study, earlier sessions included."""
         return time.monotonic() - self._started
 
-    def next(self, records: Sequence[TrialRecord], running: Sequence[TrialRecord]) -> Task | Over | None:
+    def next(
+        self, records: Sequence[TrialRecord], running: Sequence[TrialRecord]
+    ) -> Task | Over | None:
         """The next task; None when only waiting for what runs can tell; Over at the end."""
         told = [record for record in records if record.finished]
         stop = self._must_stop(told)

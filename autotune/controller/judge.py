@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 from autotune.controller.setting import Setting
 from autotune.controller.standing import parity_note
 from autotune.controller.watch import Watch
-from autotune.logs import RunFacts, diagnose
-from autotune.trial import Diagnosis, Interval, Measurement, Outcome, TrialRecord
+from autotune.logs import diagnose
+from autotune.search.merit import merit
+from autotune.trial import Diagnosis, Measurement, Outcome, TrialRecord
 
 PARITY_TOLERANCE = 0.05
 
@@ -49,25 +50,38 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
 def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) -> Diagnosis:
     if watch.ending == "cancel":
         return Diagnosis(Outcome.CANCELLED, watch.ending_reason)
-    facts = RunFacts(
-        exits=watch.status.exits,
-        lost=watch.status.state == "lost",
-        deadline_hit=watch.status.deadline_hit,
-        oom_kill=watch.status.oom_kill,
-        cancelled=watch.status.cancelled and not watch.ending,
-        hang=watch.ending_reason if watch.ending == "hang" else "",
-        stopped_early=watch.ending_reason if watch.ending in ("worse", "known") else "",
-        steps_measured=measurement.steps_used if measurement else 0,
+    found = diagnose(
+        watch.status,
+        watch.evidence,
+        watch.tally,
         min_steps=setting.space.trial.min_steps,
-        all_steps_done=watch.all_steps_done,
-        mfu=measurement.mfu if measurement else None,
-        detail=watch.status.detail,
+        total_steps=watch.job.total_steps,
+        hung=watch.ending == "hang",
+        stopped_early=watch.ending in ("worse", "known"),
+        ended_at_s=watch.ended_on_purpose_at,
     )
-    found = diagnose(facts, watch.evidence)
+    found = _in_our_words(found, watch, measurement)
     if watch.survivors and found.outcome is Outcome.OK:
         return dataclasses.replace(
             found, reason=f"{found.reason}; {len(watch.survivors)} processes would not die"
         )
+    return found
+
+
+def _in_our_words(found: Diagnosis, watch: Watch, measurement: Measurement | None) -> Diagnosis:
+    """The controller's own reason where it ended the gang, and the validity gate on MFU."""
+    if found.outcome is Outcome.HANG and watch.ending == "hang":
+        return dataclasses.replace(found, reason=watch.ending_reason)
+    if found.outcome is not Outcome.OK:
+        return found
+    if measurement is None:
+        return Diagnosis(Outcome.INCOMPLETE, "nothing in its log could be timed")
+    if measurement.mfu is not None and measurement.mfu > 1.0:
+        return Diagnosis(
+            Outcome.INCOMPLETE, f"implausible figures: MFU of {measurement.mfu:.0%} is above 100%"
+        )
+    if watch.ending in ("worse", "known"):
+        return dataclasses.replace(found, reason=f"stopped early: {watch.ending_reason}")
     return found
 
 
@@ -83,28 +97,16 @@ def complete(
     if baseline is not None and baseline.measurement is not None:
         tolerance = setting.space.trial.loss_tolerance
         note = parity_note(measurement.first_losses, baseline.measurement.first_losses, tolerance)
-        if note is not None and not setting.space.moves_the_loss():
+        if note is not None and not moves_the_loss(setting):
             notes.append(note)
     return dataclasses.replace(
         measurement,
-        objective=objective(setting, measurement),
+        objective=merit(measurement, setting.space.objective),
         stopped_early=watch.ending in ("worse", "known"),
         notes=tuple(notes),
     )
 
 
-def objective(setting: Setting, measurement: Measurement) -> Interval | None:
-    """The figure that decides, with its interval; None when the trial did not show it."""
-    metric = setting.space.objective.metric
-    if metric == "tokens_per_s":
-        return measurement.tokens_per_s or measurement.objective
-    if metric == "step_time_s":
-        return measurement.step_time_s
-    single = {
-        "tflops_per_gpu": measurement.tflops_per_gpu,
-        "peak_memory_gib": measurement.peak_memory_gib,
-    }
-    if metric in single:
-        value = single[metric]
-        return None if value is None else Interval(value, value, value)
-    return measurement.objective
+def moves_the_loss(setting: Setting) -> bool:
+    """Whether the space searches what is learned, so that first losses may differ."""
+    return bool({"global_batch_size", "optimizer", "seq_length"} & set(setting.space.parameters))

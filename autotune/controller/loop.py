@@ -234,8 +234,9 @@ class Controller:
             self.setting.launcher,
             self.setting.framework(config).log_format(self.setting.space),
             SteadyState(self.setting.workload(config, job), self.setting.step_limits()),
-            HangTimer(trial.startup_grace_s or job.time_limit_s, trial.hang_floor_s),
+            HangTimer(trial.startup_grace_s, trial.hang_floor_s),
             may_stop_early=record.kind in ("search", "audit") and trial.stop_early,
+            kill_grace_s=trial.kill_grace_s,
         )
 
     # -- concluding

@@ -1,12 +1,12 @@
 """What a controller does first: walk what the last one left, and lose none of it.
 
-    intent     files and processes found                what happens
-    chosen     -                                        launched, same trial, no new sample
-    launching  a gang with the token                    adopted
-               none                                     launched
-    running    a result file                            told
-               the gang lives, or its exit record is there   adopted: watched to its verdict
-               neither                                  reaped and requeued, at most twice
+intent     files and processes found                what happens
+chosen     -                                        launched, same trial, no new sample
+launching  a gang with the token                    adopted
+           none                                     launched
+running    a result file                            told
+           the gang lives, or its exit record is there   adopted: watched to its verdict
+           neither                                  reaped and requeued, at most twice
 """
 
 from __future__ import annotations

@@ -9,15 +9,17 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from autotune.config import Config
 from autotune.costmodel import CostModel
+from autotune.costmodel.counts import flops_per_token
 from autotune.errors import BadInput
-from autotune.frameworks import Framework, RenderContext, get_framework
+from autotune.frameworks import Framework, RenderContext, framework_names, get_framework
 from autotune.launchers import Launcher, get_launcher
+from autotune.launchers.nvml import read_gpus
 from autotune.search import Proposer, make_proposer
 from autotune.search.steady import StepLimits, Workload
 from autotune.space import LegalSet, Rule, SearchSpace, build_legal_set, load_space
@@ -30,7 +32,7 @@ SIMULATED_COMPRESSION = 1000.0
 class Options:
     """How a search was asked for; all of it is kept in ``study.json``."""
 
-    launcher: str = "local"
+    launcher: str | None = None
     launcher_options: Mapping[str, Any] = field(default_factory=dict)
     sampler: str = "autotune"
     seed: int = 0
@@ -64,11 +66,11 @@ class Setting:
     @property
     def maximize(self) -> bool:
         """Whether a larger objective is better."""
-        return self.space.objective.direction == "maximize"
+        return self.space.objective.maximize
 
     def framework(self, config: Config) -> Framework:
         """The framework of a config: the space's, unless it is a parameter."""
-        return get_framework(str(config.get("framework", self.space.framework)))
+        return get_framework(str(config.get("framework", self.space.frameworks[0])))
 
     def context(self, trial_dir: Path) -> RenderContext:
         """What a trial is rendered with."""
@@ -103,8 +105,8 @@ class Setting:
             tokens_per_step=tokens,
             samples_per_step=samples,
             gpus=max(1, job.nodes * job.gpus_per_node),
-            flops_per_token=self.cost_model.flops_per_token() if self.cost_model else None,
-            peak_flops_per_gpu=self.cost_model.peak_flops_per_gpu() if self.cost_model else None,
+            flops_per_token=_flops_per_token(self.space),
+            peak_flops_per_gpu=self.cost_model.peak_tflops * 1e12 if self.cost_model else None,
             metric=None if derived else metric,
             maximize=self.maximize,
             clock_rate=job.time_compression,
@@ -119,40 +121,67 @@ class Setting:
 DERIVED_METRICS = ("tokens_per_s", "step_time_s", "tflops_per_gpu", "peak_memory_gib")
 
 
+def _flops_per_token(space: SearchSpace) -> float | None:
+    if space.model is None or space.contract.seq_length is None:
+        return None
+    return flops_per_token(space.model, space.contract.seq_length)
+
+
 def framework_rules(space: SearchSpace) -> tuple[Rule, ...]:
     """The legality rules of the space's framework; of each, where the framework is searched."""
-    offered = space.parameters.get("framework")
-    if offered is None:
-        return get_framework(space.framework).rules(space)
-    rules: list[Rule] = []
-    for name in space.choices("framework"):
-        for rule in get_framework(str(name)).rules(space):
-            scoped = f"framework != '{name}' or ({rule.expression})"
-            rules.append(Rule(scoped, rule.reason, rule.origin))
-    return tuple(rules)
+    if not space.frameworks:
+        raise BadInput.unknown("framework", "", framework_names(), where=f"{space.name}: framework")
+    if "framework" not in space.parameters:
+        return get_framework(space.frameworks[0]).rules(space)
+    return tuple(
+        Rule(f"framework != '{name}' or ({rule.expression})", rule.reason, rule.origin)
+        for name in space.frameworks
+        for rule in get_framework(name).rules(space)
+    )
 
 
 def prepare(
-    space_name: str, overrides: Sequence[str] = (), options: Options | None = None
+    space_name: str,
+    overrides: Sequence[str] = (),
+    options: Options | None = None,
+    simulate: bool | None = None,
 ) -> Setting:
-    """Load, validate and enumerate; BadInput before anything was created or started."""
-    space = load_space(space_name, overrides)
-    return prepare_space(space, options or Options())
+    """Load, validate and enumerate; BadInput before anything was created or started.
+
+    ``simulate`` None: the simulated cluster, where the framework has one, there is no GPU here
+    and no launcher was asked for by name.
+    """
+    space = load_space(space_name, tuple(overrides))
+    options = options or Options()
+    launcher = options.launcher or space.launcher
+    can_simulate = all(
+        getattr(get_framework(name), "simulates", False) for name in space.frameworks
+    )
+    if simulate is None:
+        simulate = can_simulate and launcher is None and space.runner is None and not read_gpus()
+    if simulate and not can_simulate:
+        raise BadInput(f"{space.name}: {', '.join(space.frameworks)} has no simulated cluster")
+    merged = {**space.launcher_options, **options.launcher_options}
+    settled = replace(
+        options, launcher=launcher or "local", launcher_options=merged, simulated=simulate
+    )
+    return prepare_space(space, settled)
 
 
 def prepare_space(space: SearchSpace, options: Options) -> Setting:
     """The setting of a space that is loaded already (a resumed study's own copy, say)."""
+    launcher = options.launcher or "local"
     legal = build_legal_set(space, framework_rules(space))
     cost_model = CostModel.for_space(space)
     setting = Setting(
         space,
         options,
         legal,
-        get_launcher(options.launcher, options.launcher_options),
+        get_launcher(launcher, dict(options.launcher_options)),
         make_proposer(options.sampler, space, legal, cost_model, options.seed),
         cost_model,
     )
-    check_program(setting.render(setting.baseline(), Path("/nonexistent")), options.launcher)
+    check_program(setting.render(setting.baseline(), Path("/nonexistent")), launcher)
     return setting
 
 

@@ -1,7 +1,7 @@
 """Turns SIGINT, SIGTERM and SIGHUP into wishes that the loop reads between two steps.
 
-    Ctrl-C once, SIGHUP     drain: let what runs finish, start nothing more
-    Ctrl-C twice, SIGTERM   kill: end the gangs now; their trials run again on resume
+Ctrl-C once, SIGHUP     drain: let what runs finish, start nothing more
+Ctrl-C twice, SIGTERM   kill: end the gangs now; their trials run again on resume
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class Signals:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)

@@ -125,7 +125,8 @@ def parity_broken(standing: Standing) -> bool:
     """Whether its first losses left the baseline's tolerance: then it cannot win."""
     measurement = standing.record.measurement
     return bool(measurement) and any(
-        note.startswith(PARITY_NOTE) for note in measurement.notes  # type: ignore[union-attr]
+        note.startswith(PARITY_NOTE)
+        for note in measurement.notes  # type: ignore[union-attr]
     )
 
 

@@ -16,7 +16,8 @@ from typing import Literal
 from autotune.controller.events import Progress
 from autotune.controller.timers import HangTimer
 from autotune.launchers import Launcher
-from autotune.logs import EvidenceCollector, LogFormat, Parser
+from autotune.logs import EvidenceCollector, LogFormat, Parser, SampleTally
+from autotune.logs.reader import clean
 from autotune.logs.tail import TrialLogs
 from autotune.search.steady import SteadyState
 from autotune.study.intents import Intent
@@ -24,7 +25,6 @@ from autotune.study.paths import TrialPaths
 from autotune.trial import GangStatus, Interval, Job, StepSample, TrialRecord
 
 Ending = Literal["", "fatal", "worse", "known", "hang", "cancel"]
-CANCEL_GRACE_S = 10.0
 SURVIVOR_BOUND_S = 30.0
 
 
@@ -41,11 +41,13 @@ class Watch:
     steady: SteadyState
     hang: HangTimer
     may_stop_early: bool
+    kill_grace_s: float
     started: float = field(default_factory=time.monotonic)
     status: GangStatus = field(default_factory=lambda: GangStatus("pending"))
     ending: Ending = ""
     ending_reason: str = ""
     survivors: list[str] = field(default_factory=list)
+    ended_on_purpose_at: float | None = None
     _ended_at: float | None = None
     _running_since: float | None = None
 
@@ -53,6 +55,7 @@ class Watch:
         self._logs = TrialLogs(self.paths.folder)
         self._parser = Parser(self.log_format)
         self.evidence = EvidenceCollector()
+        self.tally = SampleTally()
 
     # -- what the loop calls
 
@@ -68,13 +71,16 @@ class Watch:
                 self.hang.start(self._running_since)
             self._consider(best)
         if self.ending:
-            self.launcher.cancel(self.intent.handle, CANCEL_GRACE_S)
+            self.launcher.cancel(
+                self.intent.handle, self.kill_grace_s, dump_stacks=self.ending == "hang"
+            )
         return False
 
     def end(self, ending: Ending, reason: str) -> None:
         """Ask for the gang's end; the first reason stands."""
         if not self.ending:
             self.ending, self.ending_reason = ending, reason
+            self.ended_on_purpose_at = time.monotonic()
 
     def progress(self) -> Progress:
         """Where the trial is, for a person."""
@@ -97,7 +103,7 @@ class Watch:
         )
 
     def in_its_unit(self, best: Interval, metric: str) -> Interval | None:
-        """An objective as this trial's `SteadyState` compares it: seconds per step, or the metric."""
+        """An objective as `SteadyState` compares it: seconds per step, or the metric."""
         workload = self.steady.workload
         if workload.metric is not None or metric == "step_time_s":
             return best
@@ -123,23 +129,25 @@ class Watch:
 
     def _read(self) -> bool:
         """Feed what is new in the logs; whether there may be more at once."""
+        ended = self.status.state in ("exited", "lost")
         lines = 0
-        for rank, arrival_s, line in self._logs.read():
+        for rank, arrival_s, text in self._logs.drain() if ended else self._logs.read():
             lines += 1
-            self.evidence.feed(line, rank, arrival_s)
-            for sample in self._parser.feed(line, arrival_s, rank):
-                self._take(sample)
+            for line in clean(text.decode("utf-8", "replace")):
+                self.evidence.feed(line, rank, arrival_s)
+                for sample in self._parser.feed(line, arrival_s, rank):
+                    self._take(sample)
         return lines > 0
 
     def _take(self, sample: StepSample) -> None:
         self.steady.feed(sample)
-        self.evidence.saw_sample(sample)
+        self.tally.feed(sample)
         self.hang.progressed(sample.arrival_s)
 
     def _consider(self, best: Interval | None) -> None:
         if self.ending:
             return
-        fatal = self.evidence.fatal()
+        fatal = self.evidence.fatal(self.tally)
         if fatal is not None:
             self.end("fatal", fatal.reason)
         elif self.may_stop_early and not self.all_steps_done:

@@ -87,7 +87,7 @@ def is_measured(sample: StepSample) -> bool:
         sample.tokens_per_s_per_gpu,
         sample.samples_per_s,
     )
-    return any(value is not None for value in told)
+    return bool(sample.extra) or any(value is not None for value in told)
 
 
 def _later(arrivals: deque[float], moment: float) -> int:

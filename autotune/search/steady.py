@@ -29,8 +29,7 @@ class Workload:
     ``tokens_per_step`` is global batch size times sequence length, ``samples_per_step`` the
     global batch size, ``flops_per_token`` the model's own floating-point operations per
     trained token (recompute not counted), ``peak_flops_per_gpu`` the dense peak in FLOP/s.
-    ``metric`` names the figure in ``StepSample.extra`` that the user's own command is judged
-    by, ``maximize`` its sense. ``clock_rate`` is the job's seconds per second of the clock
+    ``metric`` names the figure of the samples that the user's own command is judged by, ``maximize`` its sense. ``clock_rate`` is the job's seconds per second of the clock
     that stamped arrivals (above 1 on a compressed simulation).
     """
 
@@ -268,8 +267,15 @@ def _arrival_seconds(steps: list[StepSample], clock_rate: float) -> list[float]:
 
 def _steady_metric(steps: list[StepSample], workload: Workload) -> Steady:
     name = workload.metric
-    told = [s.extra[name] for s in steps if name in s.extra] if name is not None else []
+    figures = [_figure(sample, name) for sample in steps] if name is not None else []
+    told = [figure for figure in figures if figure is not None]
     return find_steady(told, stalls_rise=not workload.maximize)
+
+
+def _figure(sample: StepSample, name: str) -> float | None:
+    """A figure by name: one of the user's own, else a field of the sample."""
+    value = sample.extra.get(name, getattr(sample, name, None))
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _worse(now: Interval, best: Interval, workload: Workload) -> bool:

@@ -33,7 +33,12 @@ class Intent:
     @classmethod
     def from_json(cls, data: Any) -> Intent:
         """An intent from storage; a fresh one when the row is missing or damaged."""
-        if not isinstance(data, dict) or data.get("state") not in ("chosen", "launching", "running", "ended"):
+        if not isinstance(data, dict) or data.get("state") not in (
+            "chosen",
+            "launching",
+            "running",
+            "ended",
+        ):
             return cls()
         names = {item.name for item in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in data.items() if key in names})

@@ -81,7 +81,9 @@ class LeaseRow:
 
     def taken(self) -> bool:
         """Whether a living controller holds it."""
-        return self.holder is not None and self.now < self.expires_at and not self.holder.seen_dead()
+        return (
+            self.holder is not None and self.now < self.expires_at and not self.holder.seen_dead()
+        )
 
 
 class LeaseStore(Protocol):
@@ -176,7 +178,8 @@ class TableLeases:
         from sqlalchemy import text
 
         query = text(
-            f"SELECT epoch, holder, expires_at, {self._now} FROM autotune_lease WHERE study = :study"
+            f"SELECT epoch, holder, expires_at, {self._now} FROM autotune_lease "
+            "WHERE study = :study"
         )
 
         def work(connection: Connection) -> LeaseRow:

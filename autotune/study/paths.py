@@ -22,7 +22,7 @@ from typing import Any
 
 from autotune.errors import BadInput, InfrastructureError
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def home() -> Path:
@@ -126,7 +126,7 @@ class StudyPaths:
     @classmethod
     def named(cls, name: str) -> StudyPaths:
         """The folder of a study in the home; BadInput when the name could leave it."""
-        if not NAME.match(name):
+        if not NAME.fullmatch(name):
             raise BadInput(
                 f"study name {name!r} is not usable: letters, digits, '.', '_' and '-' only, "
                 "100 at most, starting with a letter or digit."

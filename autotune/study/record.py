@@ -111,7 +111,7 @@ class Study:
         from optuna.exceptions import DuplicatedStudyError
         from optuna.study import StudyDirection
 
-        name = self.paths.name
+        name = str(self.settings.get("name", self.paths.name))
         maximize = self.settings.get("direction", "maximize") == "maximize"
         with storage_errors(self.url):
             try:
@@ -119,6 +119,28 @@ class Study:
                 return self.storage.create_new_study([direction], name)
             except DuplicatedStudyError:
                 return self.storage.get_study_id_from_name(name)
+
+    def set_aside(self, name: str) -> None:
+        """Rename the study and its folder, to make room; StudyHeld while somebody runs it."""
+        import optuna
+
+        self.hold()
+        self.close()
+        old = str(self.settings["name"])
+        with storage_errors(self.url):
+            optuna.copy_study(
+                from_study_name=old,
+                from_storage=self.storage,
+                to_storage=self.storage,
+                to_study_name=name,
+            )
+            optuna.delete_study(study_name=old, storage=self.storage)
+        self.storage.remove_session()
+        moved = StudyPaths.named(name)
+        url = self.url.replace(str(self.paths.database), str(moved.database))
+        settings = {**self.settings, "name": name, "storage": redact_url(url)}
+        write_atomically(self.paths.settings, json.dumps(settings, indent=2))
+        self.paths.folder.rename(moved.folder)
 
     def load(self) -> list[TrialRecord]:
         """Read every trial from the storage again."""
@@ -291,7 +313,11 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
             pass
     values: dict[str, ParameterValue] = dict(trial.params)
     chosen = trial.user_attrs.get(CHOSEN) or {}
-    record = record_from_json({"number": trial.number, "values": values, "config_hash": Config(values).hash, **chosen})
+    record = record_from_json(
+        {"number": trial.number, "values": values, "config_hash": Config(values).hash, **chosen}
+    )
     if trial.state.is_finished():
-        record = dataclasses.replace(record, outcome=Outcome.CANCELLED, outcome_reason="told by another program")
+        record = dataclasses.replace(
+            record, outcome=Outcome.CANCELLED, outcome_reason="told by another program"
+        )
     return record

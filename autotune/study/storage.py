@@ -53,7 +53,11 @@ def file_system_type(path: Path) -> str:
     best = ("", "")
     for line in mounts:
         fields = line.split()
-        if len(fields) >= 3 and resolved.is_relative_to(fields[1]) and len(fields[1]) > len(best[0]):
+        if (
+            len(fields) >= 3
+            and resolved.is_relative_to(fields[1])
+            and len(fields[1]) > len(best[0])
+        ):
             best = (fields[1], fields[2])
     return best[1]
 
@@ -64,6 +68,9 @@ def open_storage(url: str) -> BaseStorage:
     Raises BadInput for a URL we do not know or a schema of another version,
     StorageAway when the database does not answer.
     """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     scheme = url.split(":", 1)[0].split("+", 1)[0]
     if scheme not in SCHEMES:
         raise BadInput.unknown("storage scheme", scheme, SCHEMES, where="--storage")
@@ -81,7 +88,9 @@ def _open_journal(url: str) -> BaseStorage:
 
     path = Path(url.removeprefix("journal://"))
     if not path.is_absolute():
-        raise BadInput(f"--storage {url}: a journal needs an absolute path, journal:///path/file.log")
+        raise BadInput(
+            f"--storage {url}: a journal needs an absolute path, journal:///path/file.log"
+        )
     path.touch(mode=0o600, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
 

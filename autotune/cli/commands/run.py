@@ -14,7 +14,7 @@ from autotune.cli.options import Json, Overrides, Storage, StudyName, open_study
 from autotune.errors import BadInput
 
 if TYPE_CHECKING:
-    from autotune.controller import Options, Setting
+    from autotune.controller import Setting
     from autotune.controller.standing import Result
     from autotune.study.record import Study
 
@@ -48,9 +48,7 @@ def run(
     launcher_option: LauncherOptions = None,
     nodes: Annotated[int | None, typer.Option(help="Nodes of the cluster.")] = None,
     parallel: Annotated[int, typer.Option(help="Trials side by side.", min=1)] = 1,
-    python: Annotated[
-        str | None, typer.Option(help="Python of the training environment.")
-    ] = None,
+    python: Annotated[str | None, typer.Option(help="Python of the training environment.")] = None,
     simulate: Annotated[
         bool | None,
         typer.Option(help="Run on the simulated cluster; default: when there is no GPU."),
@@ -65,7 +63,6 @@ def run(
 ) -> None:
     """Search a space and end with a measured winner."""
     from autotune.controller import Options, prepare
-    from autotune.controller.place import choose_place
 
     changes = list(overrides or [])
     if trials is not None:
@@ -73,7 +70,7 @@ def run(
     if nodes is not None:
         changes.append(f"cluster.nodes={nodes}")
     options = Options(
-        launcher=launcher or "local",
+        launcher=launcher,
         launcher_options=_pairs(launcher_option),
         sampler=sampler,
         seed=seed,
@@ -81,7 +78,7 @@ def run(
         python=_python(python),
         simulation_seed=simulation_seed,
     )
-    setting = prepare(space, changes, options, choose_place(simulate, launcher))
+    setting = prepare(space, changes, options, simulate)
     if dry_run:
         from autotune.cli.dry_run import show_dry_run
 
@@ -157,7 +154,7 @@ def _create(setting: Setting, name: str | None, fresh: bool, storage: str | None
         Study.open(paths, storage_url(storage)).set_aside(numbered_name(paths.name))
     settings = {
         "options": setting.options.to_json(),
-        "direction": setting.space.objective.direction,
+        "direction": "maximize" if setting.maximize else "minimize",
         "metric": setting.space.objective.metric,
         "space_name": setting.space.name,
         "space_fingerprint": setting.space.fingerprint(),
@@ -175,9 +172,7 @@ def _search(study: Study, setting: Setting, as_json: bool) -> None:
     study.hold()
     try:
         print_opening(study, setting)
-        board = Board(
-            setting.space.objective.metric, setting.maximize, setting.space.budget.trials
-        )
+        board = Board(setting.space.objective.metric, setting.maximize, setting.space.budget.trials)
         for record in study.records():
             if record.finished:
                 board.add(record)
@@ -195,5 +190,3 @@ def _exit_code(found: Result, interrupted: int) -> int:
     if interrupted:
         return interrupted
     return 0 if found.winner is not None else 1
-
-

@@ -58,7 +58,7 @@ def show(space: SpaceName, overrides: Overrides = None) -> None:
 
 
 def validate(space: SpaceName, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check a space and count its legal configs; exit 2 with file, line and key when it is wrong."""
+    """Check a space and count its legal configs; exit 2 with file, line and key when wrong."""
     from autotune.cli import console
     from autotune.controller.setting import framework_rules
     from autotune.space import build_legal_set, load_space

@@ -1,0 +1,86 @@
+"""A job as a shell script: every word quoted, nothing expanded that was not meant to be."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from autotune.trial import Job
+
+HERE = "${HERE}"
+
+
+def header(job: Job, folder: Path) -> list[str]:
+    """Shebang, the script's own folder as HERE, working directory and environment."""
+    lines = ["#!/usr/bin/env bash", "set -euo pipefail"]
+    lines.append('HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"')
+    lines.append(f"cd {word(job.cwd, folder)}" if job.cwd else 'cd "$HERE"')
+    for name, value in environment(job).items():
+        lines.append(f"export {name}={word(value, folder)}")
+    for relative in to_provide(job, folder):
+        path = f"{HERE}/{relative}"
+        lines.append(
+            f'[ -e "{path}" ] || {{ echo "put or link it there first: {path}" >&2; exit 2; }}'
+        )
+    return lines
+
+
+def to_provide(job: Job, folder: Path) -> list[str]:
+    """Paths below the export's folder that the command names and the export does not hold."""
+    named = (Path(item) for item in job.argv if item.startswith(f"{folder}/"))
+    relative = [path.relative_to(folder).as_posix() for path in named]
+    return [path for path in relative if path not in job.files]
+
+
+def environment(job: Job) -> Mapping[str, str]:
+    """The job's environment; secrets are taken from the caller's environment at run time."""
+    from autotune.launchers.supervisor import looks_secret
+
+    return {name: value for name, value in sorted(job.env.items()) if not looks_secret(name)}
+
+
+def word(text: str, folder: Path) -> str:
+    """One shell word; paths below the export's folder follow it wherever it is moved."""
+    inside = str(folder)
+    if inside not in text:
+        return shlex.quote(text)
+    parts = [shlex.quote(part) if part else "" for part in text.split(inside)]
+    return f'"{HERE}"'.join(parts)
+
+
+def command(argv: Sequence[str], folder: Path) -> str:
+    """An argument vector as one command over several lines: a flag and its values a line."""
+    lines: list[list[str]] = [[]]
+    for item in argv:
+        if item.startswith("-") and lines[-1]:
+            lines.append([])
+        lines[-1].append(word(item, folder))
+    return " \\\n    ".join(" ".join(line) for line in lines)
+
+
+def torchrun(job: Job) -> list[str]:
+    """The job's program under torchrun where it is started per rank; as it is otherwise.
+
+    One node rendezvous on its own; several take NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT
+    from the environment, as schedulers set them.
+    """
+    if job.per != "rank":
+        return list(job.argv)
+    python, *rest = job.argv
+    start = [python, "-m", "torch.distributed.run", f"--nproc-per-node={max(1, job.gpus_per_node)}"]
+    if job.nodes == 1:
+        start.append("--standalone")
+    return [*start, *rest]
+
+
+def rendezvous(job: Job) -> list[str]:
+    """Lines that make torchrun find the other nodes; none on one node."""
+    if job.nodes == 1 or job.per == "job":
+        return []
+    return [
+        f'export PET_NNODES="${{NNODES:-{job.nodes}}}"',
+        'export PET_NODE_RANK="${NODE_RANK:?set NODE_RANK to this node\'s number, from 0}"',
+        'export PET_MASTER_ADDR="${MASTER_ADDR:?set MASTER_ADDR to the first node\'s address}"',
+        'export PET_MASTER_PORT="${MASTER_PORT:-29500}"',
+    ]

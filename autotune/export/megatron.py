@@ -1,0 +1,44 @@
+"""Megatron-LM's arguments in a file of their own, and the script that starts it with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+from autotune.errors import BadInput
+from autotune.export import Winner, _shell
+
+
+class Megatron:
+    """The exporter ``megatron``: megatron_args.sh (a bash array), megatron_args.json, run.sh."""
+
+    name = "megatron"
+    describes = "Megatron-LM arguments and a run script"
+
+    def files(self, winner: Winner) -> Mapping[str, str]:
+        """BadInput when the winner is not a Megatron-LM job."""
+        job = winner.job
+        if "--num-layers" not in job.argv:
+            raise BadInput("this winner is no Megatron-LM job; --format bash exports any winner")
+        first = next(i for i, item in enumerate(job.argv) if item.startswith("--"))
+        program, flags = list(job.argv[:first]), list(job.argv[first:])
+        rows = _shell.command(flags, winner.folder).replace(" \\\n", "\n")
+        start = _shell.command(_shell.torchrun(replace(job, argv=tuple(program))), winner.folder)
+        script = [
+            *_shell.header(job, winner.folder),
+            *_shell.rendezvous(job),
+            "# shellcheck source=/dev/null",
+            '. "$HERE/megatron_args.sh"',
+            f'exec {start} "${{MEGATRON_ARGS[@]}}" "$@"',
+        ]
+        return {
+            "megatron_args.sh": (
+                f"# shellcheck shell=bash disable=SC2034\nMEGATRON_ARGS=(\n    {rows}\n)\n"
+            ),
+            "megatron_args.json": json.dumps(flags, indent=1) + "\n",
+            "run.sh": "\n".join(script) + "\n",
+        }
+
+
+EXPORTER = Megatron()
