@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from autotune.costmodel.constants import NAMES
 from autotune.costmodel.layout import Layout, complete_layout
 from autotune.costmodel.model import CostModel
-from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
