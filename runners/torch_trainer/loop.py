@@ -2,10 +2,10 @@
 
 One line a step, printed by rank 0 (times of rank 0, memory the maximum over ranks):
 
-    step 3/20 | loss 9.731045 | step_time_ms 61.23 | tokens 32768 | tokens_per_s 535170 |
-    max_memory_gib 23.312 | reserved_gib 25.014
+    step 3/20 | loss 9.731045 | step_time_s 0.061230 | tokens 32768 | tokens_per_s 535162.5 |
+    memory_gib 23.312 | reserved_gib 25.014
 
-(on one line). ``tokens`` are the targets trained on in the step by all ranks; a step's time
+(on one line; autotune's log format `sft` reads it). ``tokens`` are the targets trained on in the step by all ranks; a step's time
 runs from the end of the step before, the device synchronised, so nothing hides between steps.
 """
 
@@ -24,7 +24,6 @@ import torch.distributed as dist
 from torch import nn
 
 from torch_trainer.data import MockText
-from torch_trainer.ops import choose_attention_kernel
 from torch_trainer.optimizer import build_optimizer
 from torch_trainer.parallel import Ranks, accumulate, join_ranks, wrap
 
@@ -38,7 +37,6 @@ def train(flags: Any, build_model: Any) -> None:
     torch.set_float32_matmul_precision(flags.matmul_precision)
     if flags.cpu_threads:
         torch.set_num_threads(flags.cpu_threads)
-    choose_attention_kernel(flags.attention_backend)
     ranks = join_ranks(flags)
     per_rank, rest = divmod(flags.global_batch_size, ranks.world_size)
     if rest or per_rank % flags.micro_batch_size:
@@ -138,9 +136,9 @@ def _report(step: int, steps: int, loss: float, seconds: float, tokens: int, ran
         peak = reserved = ranks.maximum(resident_peak_gib())
     if ranks.rank == 0:
         print(
-            f"step {step}/{steps} | loss {loss:.6f} | step_time_ms {seconds * 1e3:.3f} | "
+            f"step {step}/{steps} | loss {loss:.6f} | step_time_s {seconds:.6f} | "
             f"tokens {tokens} | tokens_per_s {tokens / seconds:.1f} | "
-            f"max_memory_gib {peak:.3f} | reserved_gib {reserved:.3f}",
+            f"memory_gib {peak:.3f} | reserved_gib {reserved:.3f}",
             flush=True,
         )
 

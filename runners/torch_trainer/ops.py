@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class LayerNorm(nn.Module):
@@ -51,14 +53,11 @@ def gelu(x: torch.Tensor, native: bool) -> torch.Tensor:
     return 0.5 * x * (1.0 + torch.tanh(inner))
 
 
-def choose_attention_kernel(backend: str) -> None:
-    """Leave one fused kernel enabled; ``sdpa`` and ``naive`` leave PyTorch's own order."""
-    if backend in ("naive", "sdpa"):
-        return
-    torch.backends.cuda.enable_flash_sdp(backend == "flash")
-    torch.backends.cuda.enable_mem_efficient_sdp(backend == "efficient")
-    torch.backends.cuda.enable_cudnn_sdp(backend == "cudnn")
-    torch.backends.cuda.enable_math_sdp(False)
+_KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
 
 
 class CausalAttention(nn.Module):
@@ -67,6 +66,7 @@ class CausalAttention(nn.Module):
     def __init__(self, backend: str, mask: str, seq_length: int) -> None:
         super().__init__()
         self.naive = backend == "naive"
+        self.kernel = _KERNELS.get(backend)
         self.expand_groups = self.naive or backend == "efficient"
         cached = torch.ones(seq_length, seq_length, dtype=torch.bool).tril()
         keep = self.naive and mask == "buffer"
@@ -78,7 +78,9 @@ class CausalAttention(nn.Module):
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
             grouped = False
         if not self.naive:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+            # Chosen here, not globally: the choice then is part of the graph that compilers cache.
+            with nullcontext() if self.kernel is None else sdpa_kernel(self.kernel):
+                return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         length = q.shape[2]
         mask = self.mask
         if mask is None:
