@@ -10,9 +10,9 @@ class Link(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = ""
+    name: str = Field(default="", description="such as nvlink4, ib-ndr, pcie")
     gb_per_s: float = Field(gt=0, description="one direction, per GPU, 1e9 bytes/s")
-    latency_us: float = Field(default=5.0, ge=0)
+    latency_us: float = Field(default=5.0, ge=0, description="of one message, microseconds")
 
 
 class Hardware(BaseModel):
@@ -45,12 +45,18 @@ class Cluster(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    nodes: int = Field(default=1, gt=0)
-    gpus_per_node: int = Field(default=1, gt=0)
+    nodes: int = Field(default=1, gt=0, description="machines in a trial")
+    gpus_per_node: int = Field(default=1, gt=0, description="GPUs used on each of them")
     gpu: str = Field(default="", description="name of a file in `search_spaces/hardware/`")
-    hardware: Hardware | None = None
-    intra_node: Link | None = None
-    inter_node: Link | None = None
+    hardware: Hardware | None = Field(
+        default=None, description="the contents of such a file, in place of `gpu`"
+    )
+    intra_node: Link | None = Field(
+        default=None, description="link between the GPUs of a node, if not the hardware's own"
+    )
+    inter_node: Link | None = Field(
+        default=None, description="link between nodes, if not the hardware's own"
+    )
 
     @property
     def world_size(self) -> int:

@@ -25,7 +25,7 @@ class Objective(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    metric: ObjectiveMetric = "tokens_per_s"
+    metric: ObjectiveMetric = Field(default="tokens_per_s", description="what is compared")
     direction: Direction | None = Field(default=None, description="left out: by the metric")
     target: float | None = Field(
         default=None, description="for time_to_target_s: the evaluation loss to reach"
@@ -45,8 +45,10 @@ class Budget(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     trials: int | None = Field(default=40, gt=0, description="null: no limit on their number")
-    gpu_hours: float | None = Field(default=None, gt=0)
-    wall_time_s: float | None = Field(default=None, gt=0)
+    gpu_hours: float | None = Field(default=None, gt=0, description="GPUs times hours, all trials")
+    wall_time_s: float | None = Field(
+        default=None, gt=0, description="seconds from the first trial"
+    )
     finalists: int = Field(default=3, ge=0, description="how many of the best are measured again")
 
 

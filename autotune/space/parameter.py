@@ -42,7 +42,7 @@ class Parameter(BaseModel):
     when: str | None = Field(
         default=None, description="expression; the parameter exists only where it is true"
     )
-    description: str = ""
+    description: str = Field(default="", description="for people")
 
     def choices(self, sizes: dict[str, ParameterValue]) -> tuple[ParameterValue, ...]:
         """The values on offer, in order; `sizes` are the names that expressions may use.

@@ -55,8 +55,8 @@ class Constraint(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rule: str
-    reason: str = ""
+    rule: str = Field(description="expression that a config has to meet")
+    reason: str = Field(default="", description="shown for what the rule excludes")
 
 
 class SearchSpace(BaseModel):
@@ -68,23 +68,25 @@ class SearchSpace(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="letters, digits, dot, dash and underscore",
     )
-    description: str = ""
+    description: str = Field(default="", description="for people")
     model: ModelShape | None = Field(
         default=None,
         description="a name in `search_spaces/models/`, the path of a Hugging Face config.json, "
         "or the shape itself",
     )
-    cluster: Cluster = Field(default_factory=Cluster)
+    cluster: Cluster = Field(default_factory=Cluster, description="where the trials run")
     framework: str | None = Field(
         default=None, description="how a config becomes a job; left out when it is a parameter"
     )
     runner: str | None = Field(default=None, description="the training program in `runners/`")
     launcher: str | None = Field(default=None, description="local, mpi, slurm, ray")
-    launcher_options: dict[str, Any] = Field(default_factory=dict)
+    launcher_options: dict[str, Any] = Field(
+        default_factory=dict, description="passed on to the launcher, such as a Slurm partition"
+    )
     command: tuple[str, ...] | None = Field(
         default=None, description="for framework `command`: program and arguments with {parameter}"
     )
-    metric: Metric | None = None
+    metric: Metric | None = Field(default=None, description="how output becomes figures")
     files: dict[str, str | Template] = Field(
         default_factory=dict,
         description="files rendered into the trial's folder: text, or {template: path}",
@@ -93,15 +95,19 @@ class SearchSpace(BaseModel):
     cwd: str | None = Field(
         default=None, description="working directory; left out: the space file's folder"
     )
-    contract: Contract = Field(default_factory=Contract)
-    parameters: dict[str, Parameter] = Field(default_factory=dict)
-    constraints: tuple[str | Constraint, ...] = ()
-    objective: Objective = Field(default_factory=Objective)
+    contract: Contract = Field(default_factory=Contract, description="what must not change")
+    parameters: dict[str, Parameter] = Field(
+        default_factory=dict, description="what is searched, by name"
+    )
+    constraints: tuple[str | Constraint, ...] = Field(
+        default=(), description="expressions, or {rule, reason}, that every config has to meet"
+    )
+    objective: Objective = Field(default_factory=Objective, description="what better means")
     baseline: dict[str, bool | int | float | str | None] = Field(
         default_factory=dict, description="the config you run today; it is measured first"
     )
-    budget: Budget = Field(default_factory=Budget)
-    trial: TrialLimits = Field(default_factory=TrialLimits)
+    budget: Budget = Field(default_factory=Budget, description="what the study may spend")
+    trial: TrialLimits = Field(default_factory=TrialLimits, description="length of one trial")
     options: dict[str, Any] = Field(
         default_factory=dict, description="values passed through to the framework"
     )
