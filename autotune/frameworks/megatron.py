@@ -18,6 +18,7 @@ from autotune.frameworks import RenderContext
 from autotune.frameworks import _megatron_arguments as arguments
 from autotune.frameworks import _megatron_flags as flags
 from autotune.frameworks._megatron_rules import RULES
+from autotune.frameworks._placeholders import fill, matcher, placeholders, written
 from autotune.logs import LogFormat, get_format
 from autotune.trial import Job
 
@@ -43,7 +44,8 @@ class Megatron:
     def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
         """What Megatron-LM refuses; BadInput for parameters or options it does not have."""
         _model(space)
-        flags.check_names([name for name in space.parameters if name not in _NOT_FLAGS])
+        elsewhere = {*_NOT_FLAGS, *_environment_only(space)}
+        flags.check_names([name for name in space.parameters if name not in elsewhere])
         arguments.check_options(space.options)
         return RULES
 
@@ -53,11 +55,10 @@ class Megatron:
         model, runner = _model(space), _runner(space, context)
         steps = context.steps or space.trial.steps or DEFAULT_STEPS
         values = _values(space, config)
-        seq_length = values.pop("seq_length")
-        chosen = flags.render_parameters(values)
+        seq_length = int(str(values.pop("seq_length")))
         argv = [
-            *arguments.model_arguments(model, int(str(seq_length))),
-            *chosen,
+            *arguments.model_arguments(model, seq_length),
+            *flags.render_parameters(values),
             *arguments.schedule_arguments(space.options, context, steps),
             *arguments.data_arguments(space, model, context.purpose == "export"),
             *arguments.extra_arguments(space.options),
@@ -91,31 +92,35 @@ class Megatron:
         values = flags.read_parameters(job.argv)
         values["seq_length"] = int(given["--seq-length"][0])
         values["framework"] = self.name
+        for name, text in space.env.items():
+            for parameter, said in (matcher(text)(job.env.get(name, "")) or {}).items():
+                offered = space.choices.get(parameter, ())
+                values[parameter] = next((item for item in offered if written(item) == said), None)
         return values
+
+    def checkpoint_note(self, space: SearchSpace, config: Config) -> str | None:
+        """What happens to the checkpoint named by ``options.load`` when the export runs.
+
+        None when nothing is loaded. Distributed checkpoints (``torch_dist``, Megatron-LM's
+        default) are resharded while they are loaded; the old ``torch`` format is bound to one
+        layout and has to be converted.
+        """
+        source = space.options.get("load")
+        if not source:
+            return None
+        tensor = config.get("tensor_model_parallel_size", 1)
+        pipeline = config.get("pipeline_model_parallel_size", 1)
+        if space.options.get("ckpt_format", "torch_dist") != "torch":
+            return f"{source} is resharded to TP {tensor}, PP {pipeline} while it is loaded."
+        return (
+            f"Convert {source} to TP {tensor}, PP {pipeline} first, in the Megatron-LM checkout: "
+            "python tools/checkpoint/convert.py --model-type GPT --loader mcore --saver mcore "
+            f"--target-tensor-parallel-size {tensor} --target-pipeline-parallel-size {pipeline} "
+            f"--load-dir {source} --save-dir {source}_tp{tensor}_pp{pipeline}"
+        )
 
 
 FRAMEWORK = Megatron()
-
-
-def checkpoint_note(space: SearchSpace, config: Config) -> str | None:
-    """What has to happen to the checkpoint named by ``options.load`` before the export runs.
-
-    None when nothing is loaded. Distributed checkpoints (``torch_dist``, Megatron-LM's default)
-    are resharded while they are loaded; the old ``torch`` format is bound to one layout.
-    """
-    source = space.options.get("load")
-    if not source:
-        return None
-    tensor = config.get("tensor_model_parallel_size", 1)
-    pipeline = config.get("pipeline_model_parallel_size", 1)
-    if space.options.get("ckpt_format", "torch_dist") != "torch":
-        return f"{source} is resharded to TP {tensor}, PP {pipeline} while it is loaded."
-    return (
-        f"Convert {source} to TP {tensor}, PP {pipeline} first, in the Megatron-LM checkout: "
-        "python tools/checkpoint/convert.py --model-type GPT --loader mcore --saver mcore "
-        f"--target-tensor-parallel-size {tensor} --target-pipeline-parallel-size {pipeline} "
-        f"--load-dir {source} --save-dir {source}_tp{tensor}_pp{pipeline}"
-    )
 
 
 def _model(space: SearchSpace) -> ModelShape:
@@ -140,8 +145,7 @@ def _values(space: SearchSpace, config: Config) -> dict[str, ParameterValue]:
         "optimizer": "adam" if contract.optimizer in (None, "adamw") else contract.optimizer,
     }
     values |= {name: value for name, value in config.values.items() if value is not None}
-    values.pop("framework", None)
-    return values
+    return {k: v for k, v in values.items() if k not in ("framework", *_environment_only(space))}
 
 
 def _runner(space: SearchSpace, context: RenderContext) -> str:
@@ -154,14 +158,19 @@ def _runner(space: SearchSpace, context: RenderContext) -> str:
 
 
 def _program(space: SearchSpace, runner: str, context: RenderContext) -> str:
+    """The path of the program; an export may be made where its Megatron-LM is not.
+
+    Without ``options.megatron_lm_dir`` an export expects the checkout, or a link to it, as
+    ``Megatron-LM`` in its own folder.
+    """
     if runner != "pretrain_gpt":
         found = find_content("runners", f"{runner}/train.py")
         if found is None:
             raise BadInput(f"runners/{runner}/train.py was not found; reinstall autotune.")
         return str(found)
     folder = space.options.get("megatron_lm_dir")
-    if not folder and context.purpose == "export":
-        return str(context.trial_dir / CHECKOUT / "pretrain_gpt.py")
+    if context.purpose == "export":
+        return str(Path(str(folder or context.trial_dir / "Megatron-LM")) / "pretrain_gpt.py")
     if not folder:
         raise BadInput(
             f"{space.source or space.name}: options.megatron_lm_dir is not set: name a checkout "
@@ -175,6 +184,23 @@ def _program(space: SearchSpace, runner: str, context: RenderContext) -> str:
             "Megatron-LM, on every node under the same path."
         )
     return str(program)
+
+
+def _environment(space: SearchSpace, config: Config) -> dict[str, str]:
+    """Megatron-LM's own need, then the space's variables with the config's values in them."""
+    environment = {_CONNECTIONS: "1"}
+    facts = space.facts(config)
+    for name, text in space.env.items():
+        value = fill(text, facts, f"{space.source or space.name}: env.{name}")
+        if value is not None:
+            environment[name] = value
+    return environment
+
+
+def _environment_only(space: SearchSpace) -> set[str]:
+    """Parameters that no flag stands for, but the environment does (``NCCL_ALGO: "{algo}"``)."""
+    named = {name for text in space.env.values() for name in placeholders(text)}
+    return {name for name in named if name not in flags.KNOWN}
 
 
 def _cluster_json(space: SearchSpace) -> str:
@@ -225,6 +251,6 @@ def _sources(space: SearchSpace, config: Config, argv: list[str]) -> dict[str, s
     for item in contract:
         if sources.get(item) == "Megatron framework" or item == "--seq-length":
             sources[item] = "contract"
-    sources |= dict.fromkeys(space.env, "env")
+    sources |= dict.fromkeys(space.env, "env of the space")
     sources.setdefault(_CONNECTIONS, "Megatron-LM requires 1 under tensor or context parallelism")
     return sources
