@@ -544,6 +544,7 @@ class Supervisor:
             self.check(now)
             if all(rank.ended_s is not None for rank in self.ranks) and self.settled(now):
                 break
+        self.reap()
         for log in logs.values():
             while log.drain() > 0:
                 pass

@@ -1,0 +1,127 @@
+"""Following segments while they are written, torn, deleted and flooded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autotune.launchers import supervisor
+from autotune.logs.tail import LogLine, TrialLogs
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Path:
+    (tmp_path / "logs").mkdir()
+    return tmp_path
+
+
+def append(trial: Path, name: str, data: bytes) -> None:
+    with (trial / "logs" / name).open("ab") as file:
+        file.write(data)
+
+
+def test_no_logs_yet_is_no_error(tmp_path: Path) -> None:
+    logs = TrialLogs(tmp_path)
+    assert list(logs.read()) == [] and logs.ranks == []
+
+
+def test_only_new_whole_lines_come(trial: Path) -> None:
+    logs = TrialLogs(trial)
+    append(trial, "rank0.000.log", b"1.500000\tone\n2.500000\ttw")
+    assert list(logs.read()) == [LogLine(0, 1.5, b"one")]
+    append(trial, "rank0.000.log", b"o\n")
+    append(trial, "rank1.000.log", b"2.6\tother\n")
+    assert list(logs.read()) == [LogLine(0, 2.5, b"two"), LogLine(1, 2.6, b"other")]
+    assert list(logs.read()) == []
+
+
+def test_the_last_unfinished_line_comes_with_drain(trial: Path) -> None:
+    append(trial, "rank0.000.log", b"1.0\tdone\n2.0\thalf")
+    logs = TrialLogs(trial)
+    assert [line.text for line in logs.drain()] == [b"done", b"half"]
+    assert list(logs.drain()) == []
+
+
+def test_goes_on_over_segments_and_counts_gaps(trial: Path) -> None:
+    logs = TrialLogs(trial)
+    for segment in (0, 1):
+        append(trial, f"rank0.{segment:03d}.log", b"%d.0\ts%d\n" % (segment, segment))
+    assert [line.text for line in logs.read()] == [b"s0", b"s1"]
+    assert logs.gaps == {}
+    append(trial, "rank0.004.log", b"4.0\ts4\n")
+    append(trial, "rank0.005.log", b"5.0\ts5\n")
+    assert [line.text for line in logs.read()] == [b"s4", b"s5"]
+    assert logs.gaps == {0: 1}
+
+
+def test_a_segment_deleted_half_read_is_a_gap(trial: Path) -> None:
+    logs = TrialLogs(trial)
+    append(trial, "rank0.000.log", b"0.0\ta\n0.0\thal")
+    list(logs.read())
+    (trial / "logs" / "rank0.000.log").unlink()
+    append(trial, "rank0.001.log", b"1.0\tb\n")
+    assert [line.text for line in logs.read()] == [b"b"]
+    assert logs.gaps == {0: 1}
+
+
+def test_one_call_is_bounded_and_ranks_take_turns(trial: Path) -> None:
+    append(trial, "rank0.000.log", (b"1.0\t" + b"x" * 95 + b"\n") * 50_000)
+    append(trial, "rank1.000.log", b"1.0\tquiet\n")
+    logs = TrialLogs(trial)
+    first = list(logs.read(limit_bytes=1_000_000))
+    assert 9_000 < len(first) < 13_000
+    assert any(line.rank == 1 for line in first)
+    assert len(first) + sum(1 for _ in logs.drain()) == 50_001
+
+
+def test_an_endless_line_is_cut(trial: Path) -> None:
+    append(trial, "rank0.000.log", b"1.0\t" + b"z" * 3_000_000)
+    lines = list(TrialLogs(trial).drain())
+    assert all(len(line.text) < 600_000 for line in lines)
+    assert sum(len(line.text) for line in lines) == 3_000_000
+
+
+def test_a_new_reader_reads_the_same_again(trial: Path) -> None:
+    append(trial, "rank0.000.log", b"1.0\ta\n2.0\tb\n")
+    assert list(TrialLogs(trial).drain()) == list(TrialLogs(trial).drain())
+
+
+def test_other_files_and_odd_lines_are_harmless(trial: Path) -> None:
+    append(trial, "stacks.12.txt", b"no log")
+    append(trial, "rank0.000.log", b"1.0\tgood\nno stamp\nword\ttab\n\n2.0\t\n")
+    lines = list(TrialLogs(trial).drain())
+    assert [line.text for line in lines] == [b"good", b"no stamp", b"word\ttab", b"", b""]
+    assert [line.arrival_s for line in lines] == [1.0, 1.0, 1.0, 1.0, 2.0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=300), max_size=12))
+def test_what_a_rank_writes_is_what_is_read(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]
+) -> None:
+    """Any bytes in any portions: the same lines come out as from the whole at once."""
+    trial = tmp_path_factory.mktemp("trial")
+    (trial / "logs").mkdir()
+    source, sink = os.pipe()
+    os.set_blocking(source, False)
+    log = supervisor.RankLog(str(trial / "logs"), 3, source)
+    logs = TrialLogs(trial)
+    seen = []
+    for piece in pieces:
+        os.write(sink, piece)
+        log.drain()
+        seen += list(logs.read())
+    os.close(sink)
+    while log.drain() > 0:
+        pass
+    log.close()
+    seen += list(logs.drain())
+    whole = b"".join(pieces).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    expected = whole.split(b"\n")
+    if expected[-1] == b"":
+        expected.pop()
+    assert [line.text for line in seen] == expected
