@@ -34,8 +34,9 @@ def print_opening(study: Study, setting: Setting) -> None:
             f"{cluster.nodes} x {cluster.gpus_per_node} {cluster.hardware.name}, "
             f"launcher {setting.options.launcher}"
         )
-    for note in setting.space.opt_ins():
-        talk.print(f"[bold yellow]{note}[/bold yellow]", soft_wrap=False)
+    if setting.space.contract.search:
+        opted = ", ".join(setting.space.contract.search)
+        talk.print(f"[bold yellow]Opted in: {opted} may change, and with it what is learned.[/]")
     talk.print(f"Files: {study.paths.folder}", soft_wrap=True)
 
 

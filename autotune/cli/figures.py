@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autotune.trial import Interval, TrialRecord
+from autotune.trial import Interval, Outcome, TrialRecord
 
 UNITS = {
     "tokens_per_s": "tokens/s",
@@ -74,5 +74,7 @@ def shown(value: Any) -> str:
 
 
 def objective_of(record: TrialRecord) -> Interval | None:
-    """A trial's deciding figure."""
-    return record.measurement.objective if record.measurement else None
+    """A trial's deciding figure; none for a failed one, whatever it printed before it died."""
+    if record.outcome is not Outcome.OK or record.measurement is None:
+        return None
+    return record.measurement.objective

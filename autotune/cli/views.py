@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def trial_json(record: TrialRecord) -> dict[str, Any]:
     """One trial for a program: stable keys, nulls where nothing was measured."""
-    measured = record.measurement
+    measured = record.measurement if record.outcome is Outcome.OK else None
     return {
         "number": record.number,
         "kind": record.kind,
@@ -36,7 +36,7 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
         "attempt": record.attempt,
         "simulated": record.simulated,
         "evidence": list(record.evidence),
-        "notes": list(measured.notes) if measured else [],
+        "notes": list(record.measurement.notes) if record.measurement else [],
     }
 
 

@@ -27,7 +27,6 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
     diagnosis = _diagnosis(setting, watch, measurement)
     if measurement is not None:
         measurement = complete(setting, measurement, watch, earlier)
-    ok = diagnosis.outcome is Outcome.OK
     seconds = watch.seconds * watch.job.time_compression
     gpus = max(1, watch.job.nodes * watch.job.gpus_per_node)
     return dataclasses.replace(
@@ -42,7 +41,7 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
         ended_at=now(),
         nodes=watch.status.nodes,
         attempt=watch.intent.attempt,
-        ran_to_end=ok and not watch.ending,
+        ran_to_end=diagnosis.outcome is Outcome.OK and watch.ended_by_itself,
         simulated=setting.options.simulated,
     )
 
@@ -57,7 +56,7 @@ def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) 
         min_steps=setting.space.trial.min_steps,
         total_steps=watch.job.total_steps,
         hung=watch.ending == "hang",
-        stopped_early=watch.ending in ("worse", "known"),
+        stopped_early=watch.ending in ("worse", "known") and not watch.ended_by_itself,
         ended_at_s=watch.ended_on_purpose_at,
     )
     found = _in_our_words(found, watch, measurement)
@@ -80,7 +79,7 @@ def _in_our_words(found: Diagnosis, watch: Watch, measurement: Measurement | Non
         return Diagnosis(
             Outcome.INCOMPLETE, f"implausible figures: MFU of {measurement.mfu:.0%} is above 100%"
         )
-    if watch.ending in ("worse", "known"):
+    if watch.ending in ("worse", "known") and not watch.ended_by_itself:
         return dataclasses.replace(found, reason=f"stopped early: {watch.ending_reason}")
     return found
 
@@ -99,10 +98,13 @@ def complete(
         note = parity_note(measurement.first_losses, baseline.measurement.first_losses, tolerance)
         if note is not None and not moves_the_loss(setting):
             notes.append(note)
+    figure = merit(measurement, setting.space.objective)
+    is_rate = setting.space.objective.metric == "tokens_per_s"
     return dataclasses.replace(
         measurement,
-        objective=merit(measurement, setting.space.objective),
-        stopped_early=watch.ending in ("worse", "known"),
+        objective=figure,
+        tokens_per_s=measurement.tokens_per_s or (figure if is_rate else None),
+        stopped_early=not watch.ended_by_itself,
         notes=tuple(notes),
     )
 

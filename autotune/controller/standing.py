@@ -11,9 +11,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from autotune.config import ParameterValue
+from autotune.search.finalists import LOSS_PARITY
 from autotune.trial import Interval, Outcome, TrialRecord
 
 
@@ -57,7 +58,7 @@ def pool(intervals: list[Interval]) -> Interval:
     mean = sum(interval.value for interval in intervals) / count
     within = math.sqrt(sum(((i.high - i.low) / 2) ** 2 for i in intervals)) / count
     spread = math.sqrt(sum((i.value - mean) ** 2 for i in intervals) / (count - 1))
-    between = float(student.ppf(0.975, count - 1)) * spread / math.sqrt(count)
+    between = float(stdtrit(count - 1, 0.975)) * spread / math.sqrt(count)
     reach = max(i.high for i in intervals) - min(i.low for i in intervals)
     half = min(max(within, between), reach)
     return Interval(mean, mean - half, mean + half)
@@ -125,12 +126,9 @@ def parity_broken(standing: Standing) -> bool:
     """Whether its first losses left the baseline's tolerance: then it cannot win."""
     measurement = standing.record.measurement
     return bool(measurement) and any(
-        note.startswith(PARITY_NOTE)
+        note.startswith(LOSS_PARITY)
         for note in measurement.notes  # type: ignore[union-attr]
     )
-
-
-PARITY_NOTE = "loss parity:"
 
 
 def parity_note(
@@ -149,6 +147,6 @@ def parity_note(
     if off <= tolerance:
         return None
     return (
-        f"{PARITY_NOTE} a first loss of {worst[0]:.4f} where the baseline has {worst[1]:.4f} "
+        f"{LOSS_PARITY} a first loss of {worst[0]:.4f} where the baseline has {worst[1]:.4f} "
         f"({off:.1%} apart, tolerance {tolerance:.1%}): it learns something else and cannot win"
     )

@@ -119,6 +119,13 @@ class Watch:
         return end - (self._running_since or self.started)
 
     @property
+    def ended_by_itself(self) -> bool:
+        """Whether every process ended with 0 before anybody asked it to, or did all its steps."""
+        exits = self.status.exits
+        own = bool(exits) and not self.status.cancelled and all(e.code == 0 for e in exits)
+        return own or self.all_steps_done
+
+    @property
     def all_steps_done(self) -> bool:
         """Whether the log shows the full number of steps."""
         total = self.job.total_steps

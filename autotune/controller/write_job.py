@@ -1,4 +1,4 @@
-"""A trial's files as they stand before anything starts: rendered files, job.json, command.sh.
+"""What stands in a trial's folder before anything starts: job.json and command.sh.
 
 Values of variables whose names look secret are never written.
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 
-from autotune.errors import BadInput, InfrastructureError
+from autotune.errors import InfrastructureError
 from autotune.launchers.supervisor import looks_secret
 from autotune.study.paths import TrialPaths, make_private_folder, read_json, write_atomically
 from autotune.trial import Job
@@ -38,21 +37,12 @@ def command_text(job: Job) -> str:
 
 
 def write_job(job: Job, paths: TrialPaths) -> None:
-    """Write everything the launcher will start; BadInput when a file would leave the folder."""
+    """Write what will be started, for people and for adoption; the launcher writes its files."""
     make_private_folder(paths.folder)
-    for relative, text in job.files.items():
-        target = (paths.folder / relative).resolve()
-        if not target.is_relative_to(paths.folder.resolve()) or Path(relative).is_absolute():
-            raise BadInput(f"files: {relative!r} would lie outside the trial's folder")
-        if target.parent != paths.folder:
-            make_private_folder(target.parent)
-        write_atomically(target, text)
-        if text.startswith("#!"):
-            target.chmod(0o700)
     document = {**job.__dict__, "files": sorted(job.files), "env": shown_environment(job.env)}
     document["sources"] = dict(job.sources)
-    write_atomically(paths.job, json.dumps(document, indent=1))
-    write_atomically(paths.command, command_text(job))
+    write_atomically(paths.job, json.dumps(document, indent=1), durable=False)
+    write_atomically(paths.command, command_text(job), durable=False)
 
 
 def job_from_json(paths: TrialPaths) -> Job:

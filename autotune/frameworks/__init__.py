@@ -9,6 +9,7 @@ Frameworks never import each other.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 import sys
@@ -85,11 +86,13 @@ class Framework(Protocol):
         ...
 
 
+@functools.cache
 def _modules() -> list[str]:
     names = (module.name for module in pkgutil.iter_modules(__path__))
     return [name for name in names if not name.startswith("_")]
 
 
+@functools.cache
 def _plugins() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 

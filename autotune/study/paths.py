@@ -61,9 +61,10 @@ def disk_error(path: Path, error: OSError) -> InfrastructureError:
     )
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace a file as a whole, mode 0600: readers see the old text or the new, never half.
 
+    ``durable`` waits until the disk has it, so that it outlives a power cut too.
     Raises InfrastructureError when the disk refuses.
     """
     handle = -1
@@ -73,7 +74,8 @@ def write_atomically(path: Path, text: str) -> None:
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(temporary).replace(path)
     except OSError as error:
         if temporary:
