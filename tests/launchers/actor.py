@@ -9,15 +9,18 @@ from pathlib import Path
 
 
 def double_fork(clear_environment: bool) -> None:
-    """Leave a grandchild in a session of its own, its pid on stdout."""
+    """Leave a grandchild in a session of its own, its pid on stdout; returns once it told it."""
+    told, tell = os.pipe()
     if os.fork():
         os.wait()
+        os.read(told, 1)
         return
     os.setsid()
     if os.fork():
         os._exit(0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(f"orphan {os.getpid()}", flush=True)
+    os.write(tell, b"1")
     if clear_environment:
         os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"], {})
     time.sleep(600)

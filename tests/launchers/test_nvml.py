@@ -1,0 +1,110 @@
+"""Reading GPUs through a library that behaves like NVIDIA's, and deciding on what was read."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autotune.launchers import nvml
+from autotune.launchers.nvml import Gpu, Holder, Sampler, wait_released
+from tests.launchers.gangs import actor_job, need, wait_until
+
+SOURCE = Path(__file__).with_name("fake_nvml.c")
+
+
+@pytest.fixture
+def fake_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A compiled stand-in for libnvidia-ml.so.1; yields the file that holds its GPU's state."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        need("no C compiler here")
+    library = tmp_path / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", library, SOURCE], check=True)
+    state = tmp_path / "state"
+    state.write_text("0 0 0 0 0")
+    monkeypatch.setenv("AUTOTUNE_NVML_LIBRARY", str(library))
+    monkeypatch.setenv("FAKE_NVML_STATE", str(state))
+    monkeypatch.setattr(nvml, "_opened", [])
+    yield state
+
+
+def test_no_library_means_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOTUNE_NVML_LIBRARY", "libnvidia-ml-that-is-not-here.so.1")
+    monkeypatch.setattr(nvml, "_opened", [])
+    assert nvml.read_gpus() == []
+    assert wait_released([], 5.0) == []
+
+
+def test_a_gpus_picture(fake_library: Path) -> None:
+    fake_library.write_text(f"2048 77 1024 {0x08 | 0x40} 3")
+    (gpu,) = nvml.read_gpus()
+    assert (gpu.uuid, gpu.name) == ("GPU-fake-0", "Fake H200")
+    assert (gpu.total_gib, gpu.used_gib) == (141.0, 2.0)
+    assert gpu.holders == (Holder(77, 1.0),)
+    assert (gpu.utilization, gpu.sm_clock_mhz, gpu.ecc_uncorrected) == (0.75, 1980, 3)
+    assert gpu.throttle == ("hw_slowdown", "hw_thermal_slowdown")
+    assert gpu.temperature_c is None and gpu.max_sm_clock_mhz is None  # the fake lacks them
+
+
+def test_the_supervisor_samples_the_peak_of_its_own_processes(
+    fake_library: Path, make_gangs
+) -> None:
+    names = ["AUTOTUNE_NVML_LIBRARY", "FAKE_NVML_STATE"]
+    gangs = make_gangs("local", {"pass_env": names})
+    handle = gangs.start(actor_job("say=up", "sleep=60", gpus_per_node=1))
+    trial_dir = Path(handle["trial_dir"])
+    wait_until((trial_dir / "supervisor.0.json").exists)
+    rank = wait_until(lambda: [s for s in gangs.launcher.survivors(handle) if "actor.py" in s])[0]
+    pid = int(rank.split()[0])
+    fake_library.write_text(f"90000 {pid} 5120 0 0")
+    time.sleep(2.5 * nvml.SAMPLE_PERIOD_S)
+    fake_library.write_text("90000 1 90000 0 0")
+    gangs.launcher.cancel(handle, 1.0)
+    status = gangs.finish(handle)
+    assert status.peak_memory_gib == 5.0
+
+
+def gpu_with(used_gib: float, *holders: Holder) -> Gpu:
+    """A GPU that holds so much."""
+    return Gpu(index=0, uuid="GPU-a", total_gib=80.0, used_gib=used_gib, holders=holders)
+
+
+def test_memory_of_strangers_is_not_ours() -> None:
+    readings = [
+        [gpu_with(40.0, Holder(1, 40.0))],
+        [gpu_with(47.0, Holder(1, 40.0), Holder(os.getpid(), 7.0))],
+        [gpu_with(45.0, Holder(1, 40.0), Holder(os.getpid(), 5.0))],
+    ]
+    sampler = Sampler(os.getpid(), lambda: readings.pop(0))
+    for _ in range(3):
+        sampler.sample()
+    (told,) = sampler.record()
+    assert (told["peak_gib"], told["attributed"], told["samples"]) == (7.0, True, 3)
+
+
+def test_without_names_the_growth_of_the_gpu_counts() -> None:
+    readings = [[gpu_with(40.0)], [gpu_with(52.0)], [gpu_with(41.0)]]
+    sampler = Sampler(os.getpid(), lambda: readings.pop(0))
+    for _ in range(3):
+        sampler.sample()
+    (told,) = sampler.record()
+    assert (told["peak_gib"], told["attributed"]) == (12.0, False)
+
+
+def test_waits_until_memory_is_released() -> None:
+    readings = [[gpu_with(60.0)], [gpu_with(30.0)], [gpu_with(1.2)]]
+    before = [gpu_with(1.0)]
+    assert wait_released(before, 10.0, lambda: readings.pop(0), period_s=0.01) == []
+    assert readings == []
+
+
+def test_other_gpus_do_not_matter() -> None:
+    other = dataclasses.replace(gpu_with(70.0), uuid="GPU-b")
+    assert wait_released([gpu_with(1.0)], 0.0, lambda: [gpu_with(1.0), other]) == []
