@@ -8,6 +8,7 @@ OPTIONS; an option that is not in it is an error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import BadInput
@@ -132,6 +133,16 @@ def _experts(model: ModelShape) -> list[str]:
     return arguments
 
 
+def located(space: SearchSpace, path: Any) -> str | None:
+    """A path of the options as an absolute one: relative ones start at the space's `cwd`.
+
+    A trial itself runs in its own folder, so that nothing it writes meets another's.
+    """
+    if not path:
+        return None
+    return str(Path(space.working_directory or ".").absolute() / Path(str(path)).expanduser())
+
+
 def data_arguments(space: SearchSpace, model: ModelShape, exporting: bool) -> list[str]:
     """Mock data and no tokenizer for a trial, the job's own for an export that has them.
 
@@ -148,19 +159,30 @@ def data_arguments(space: SearchSpace, model: ModelShape, exporting: bool) -> li
             "(and tokenizer_model for most tokenizers)."
         )
     paths = options["data_path"]
-    listed = [str(path) for path in paths] if isinstance(paths, (list, tuple)) else [str(paths)]
-    arguments = ["--data-path", *listed, "--split", str(options.get("split", "99,1,0"))]
+    listed = paths if isinstance(paths, (list, tuple)) else [paths]
+    blend = [str(item) if _is_weight(item) else str(located(space, item)) for item in listed]
+    arguments = ["--data-path", *blend, "--split", str(options.get("split", "99,1,0"))]
     arguments += ["--tokenizer-type", str(options["tokenizer_type"])]
     if options.get("tokenizer_model"):
         arguments += ["--tokenizer-model", str(options["tokenizer_model"])]
     return arguments
 
 
-def schedule_arguments(options: Mapping[str, Any], context: RenderContext, steps: int) -> list[str]:
+def _is_weight(item: Any) -> bool:
+    """Whether an entry of a data blend is a number that weighs the path after it."""
+    try:
+        float(item)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def schedule_arguments(space: SearchSpace, context: RenderContext, steps: int) -> list[str]:
     """Optimizer schedule, logging and checkpoints; ``steps`` is how many a trial runs.
 
     An export runs ``options.train_iters`` steps, or as many as a trial where that is not set.
     """
+    options = space.options
     exporting = context.purpose == "export"
     length = options.get("train_iters", steps) if exporting else steps
     arguments = ["--train-iters", str(length), "--seed", str(context.seed)]
@@ -174,7 +196,10 @@ def schedule_arguments(options: Mapping[str, Any], context: RenderContext, steps
         "--no-create-attention-mask-in-dataloader",
     ]  # fmt: skip
     if exporting:
-        for name in PATHS:
+        for name in ("load", "save"):
+            path = located(space, options.get(name))
+            arguments += [f"--{name}", path] if path else []
+        for name in ("save_interval", "ckpt_format"):
             if options.get(name) is not None:
                 arguments += [f"--{name.replace('_', '-')}", str(options[name])]
     return arguments + _profiling(context)

@@ -17,6 +17,7 @@ from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks import _megatron_arguments as arguments
 from autotune.frameworks import _megatron_flags as flags
+from autotune.frameworks._megatron_arguments import located
 from autotune.frameworks._megatron_rules import RULES
 from autotune.frameworks._placeholders import fill, matcher, placeholders, written
 from autotune.logs import LogFormat, get_format
@@ -59,7 +60,7 @@ class Megatron:
         argv = [
             *arguments.model_arguments(model, seq_length),
             *flags.render_parameters(values),
-            *arguments.schedule_arguments(space.options, context, steps),
+            *arguments.schedule_arguments(space, context, steps),
             *arguments.data_arguments(space, model, context.purpose == "export"),
             *arguments.extra_arguments(space.options),
         ]
@@ -67,12 +68,10 @@ class Megatron:
         if runner == "simulated":
             files[CLUSTER_FILE] = _cluster_json(space)
             argv += _simulation(context)
-        environment = {_CONNECTIONS: "1", **space.env} if runner == "pretrain_gpt" else space.env
         return Job(
             argv=(*_profiled(context), context.python, _program(space, runner, context), *argv),
-            env=dict(environment),
+            env=_environment(space, config),
             files=files,
-            cwd=space.cwd,
             per="job" if runner == "simulated" else "rank",
             nodes=space.cluster.nodes,
             gpus_per_node=space.cluster.gpus_per_node,
@@ -168,16 +167,16 @@ def _program(space: SearchSpace, runner: str, context: RenderContext) -> str:
         if found is None:
             raise BadInput(f"runners/{runner}/train.py was not found; reinstall autotune.")
         return str(found)
-    folder = space.options.get("megatron_lm_dir")
+    folder = located(space, space.options.get("megatron_lm_dir"))
     if context.purpose == "export":
-        return str(Path(str(folder or context.trial_dir / "Megatron-LM")) / "pretrain_gpt.py")
+        return str(Path(folder or context.trial_dir / "Megatron-LM") / "pretrain_gpt.py")
     if not folder:
         raise BadInput(
             f"{space.source or space.name}: options.megatron_lm_dir is not set: name a checkout "
             "of https://github.com/NVIDIA/Megatron-LM (core_v0.12 or later), for instance with "
             "--set options.megatron_lm_dir=/opt/Megatron-LM, or use the simulated cluster."
         )
-    program = Path(str(folder)).expanduser() / "pretrain_gpt.py"
+    program = Path(folder) / "pretrain_gpt.py"
     if not program.is_file():
         raise BadInput(
             f"{program}: no such file. options.megatron_lm_dir has to be a checkout of "
