@@ -30,9 +30,10 @@ class Workload:
 class Conventions:
     """How one framework stores states and overlaps work; bytes are per parameter.
 
-    ``gradient_bytes`` is the persistent accumulation buffer, ``backward_gradient_bytes`` what
-    the backward pass holds besides it, ``master_bytes`` the fp32 copy, ``moment_bytes`` both
+    ``gradient_bytes`` is the persistent accumulation buffer, ``bucket_bytes`` the
+    reducer's own copy of gradients when there is data parallelism, ``master_bytes`` the fp32 copy, ``moment_bytes`` both
     Adam moments. ``zero_stage`` is the default when a column does not say.
+    ``gathered_inputs`` counts the inputs of a layer's matmuls that sequence parallelism keeps whole.
     ``overlap_*`` are the default fractions of communication hidden behind computation.
     ``stage_cut`` says how layers are given to pipeline stages: evenly, or by compute cost
     with the output head counted. ``reported_rank`` is the pipeline stage whose memory the
@@ -41,7 +42,7 @@ class Conventions:
 
     name: str
     gradient_bytes: float = 4.0
-    backward_gradient_bytes: float = 0.0
+    bucket_bytes: float = 0.0
     master_bytes: float = 4.0
     moment_bytes: float = 8.0
     zero_stage: int = 0
@@ -50,6 +51,7 @@ class Conventions:
     overlap_data_parallel: float = 0.7
     overlap_tensor_parallel: float = 0.0
     fused_kernels: bool = True
+    gathered_inputs: int = 0
     vocab_divisor: int = 128
     stage_cut: StageCut = "even"
     reported_rank: ReportedRank = "peak"
@@ -63,7 +65,8 @@ CONVENTIONS = {
         Conventions("megatron", sequence_parallel=True),
         Conventions(
             "nanotron", sequence_parallel=True, stage_cut="by_cost", vocab_divisor=1,
-            fused_kernels=False, reported_rank="last", kernels_per_layer=110.0,
+            fused_kernels=False, reported_rank="first", kernels_per_layer=110.0, bucket_bytes=2.0,
+            gathered_inputs=2,
         ),
         Conventions("deepspeed", gradient_bytes=2.0, vocab_divisor=1, fused_kernels=False),
         Conventions("fsdp", gradient_bytes=4.0, zero_stage=3, vocab_divisor=1),
@@ -80,6 +83,7 @@ _FAMILY = {
     "mcore": "megatron",
     "accelerate": "hf",
     "gpt_torch": "hf",
+    "torch": "hf",
 }
 
 

@@ -86,13 +86,12 @@ class TorchFramework:
         return Job(
             argv=tuple(argv),
             env=environment,
-            cwd=str(context.trial_dir) if context.purpose == "trial" else None,
             per="rank" if space.cluster.world_size > 1 else "job",
             nodes=space.cluster.nodes,
             gpus_per_node=space.cluster.gpus_per_node,
             time_limit_s=space.trial.time_limit_s,
             total_steps=_steps(space, context, flags),
-            sources=sources | {name: "env of the space" for name in environment},
+            sources=sources | dict.fromkeys(environment, "env of the space"),
         )
 
     def log_format(self, space: SearchSpace) -> LogFormat:

@@ -19,14 +19,14 @@ class Block(nn.Module):
         super().__init__()
         size = flags.hidden_size
         self.heads = flags.num_attention_heads
-        self.native_gelu = flags.native_gelu
-        self.norm1 = LayerNorm(size, flags.native_layer_norm)
+        self.fused_gelu = flags.fused_gelu
+        self.norm1 = LayerNorm(size, flags.fused_normalization)
         self.qkv = nn.Linear(size, 3 * size)
         self.attention = CausalAttention(
             flags.attention_backend, flags.causal_mask, flags.seq_length
         )
         self.project = nn.Linear(size, size)
-        self.norm2 = LayerNorm(size, flags.native_layer_norm)
+        self.norm2 = LayerNorm(size, flags.fused_normalization)
         self.up = nn.Linear(size, flags.ffn_hidden_size)
         self.down = nn.Linear(flags.ffn_hidden_size, size)
         for linear in (self.project, self.down):
@@ -40,7 +40,7 @@ class Block(nn.Module):
         q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = self.attention(q, k, v).transpose(1, 2).reshape(batch, length, size)
         x = x + self.project(mixed)
-        return x + self.down(gelu(self.up(self.norm2(x)), self.native_gelu))
+        return x + self.down(gelu(self.up(self.norm2(x)), self.fused_gelu))
 
 
 class GPT(nn.Module):
@@ -54,7 +54,7 @@ class GPT(nn.Module):
         self.tokens.true_rows = flags.vocab_size
         self.positions = nn.Embedding(flags.seq_length, flags.hidden_size)
         self.blocks = nn.ModuleList(Block(flags) for _ in range(flags.num_layers))
-        self.norm = LayerNorm(flags.hidden_size, flags.native_layer_norm)
+        self.norm = LayerNorm(flags.hidden_size, flags.fused_normalization)
         self.loss = LanguageModelLoss(flags)
         self.residual_bf16 = flags.precision == "bf16" and flags.residual_dtype == "bf16"
         self.recompute = flags.recompute_granularity

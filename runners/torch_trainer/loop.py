@@ -5,8 +5,9 @@ One line a step, printed by rank 0 (times of rank 0, memory the maximum over ran
     step 3/20 | loss 9.731045 | step_time_s 0.061230 | tokens 32768 | tokens_per_s 535162.5 |
     memory_gib 23.312 | reserved_gib 25.014
 
-(on one line; autotune's log format `sft` reads it). ``tokens`` are the targets trained on in the step by all ranks; a step's time
-runs from the end of the step before, the device synchronised, so nothing hides between steps.
+(on one line; autotune's log format `sft` reads it). ``tokens`` are the targets that all ranks
+trained on in the step. A step's time runs from the end of the step before, the device
+synchronised, so nothing hides between steps.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 ``full`` builds them whole, as everybody does. ``chunked`` computes loss and gradient chunk by
 chunk in the forward pass (the idea of Wijmans et al. 2024, arXiv:2411.09009, and of Liger
 kernels, arXiv:2410.10989), so that no chunk's logits outlive it and fp32 logits never exist.
+``fused`` does the same with one Triton kernel that reads a row of logits from device memory once.
 """
 
 from __future__ import annotations
@@ -98,10 +99,14 @@ class LanguageModelLoss:
 
     def __init__(self, flags: Any) -> None:
         self.vocab_size = flags.vocab_size
-        self.chunks = flags.cross_entropy_chunks if flags.cross_entropy == "chunked" else 0
+        self.chunks = flags.cross_entropy_chunks if flags.cross_entropy != "full" else 0
         self.fp8 = flags.lm_head_precision == "fp8"
-        self.kernel = _loss_and_gradient
-        if flags.compile:
+        self.kernel: Any = _loss_and_gradient
+        if flags.cross_entropy == "fused":
+            from torch_trainer.triton_loss import fused_loss_and_gradient
+
+            self.kernel = fused_loss_and_gradient
+        elif flags.compile:
             self.kernel = torch.compile(_loss_and_gradient, dynamic=False)
 
     def __call__(

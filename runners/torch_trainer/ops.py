@@ -65,11 +65,11 @@ class CausalAttention(nn.Module):
 
     def __init__(self, backend: str, mask: str, seq_length: int) -> None:
         super().__init__()
-        self.naive = backend == "naive"
+        self.unfused = backend == "unfused"
         self.kernel = _KERNELS.get(backend)
-        self.expand_groups = self.naive or backend == "efficient"
+        self.expand_groups = self.unfused or backend == "efficient"
         cached = torch.ones(seq_length, seq_length, dtype=torch.bool).tril()
-        keep = self.naive and mask == "buffer"
+        keep = self.unfused and mask == "buffer"
         self.register_buffer("mask", cached if keep else None, persistent=False)
 
     def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -77,7 +77,7 @@ class CausalAttention(nn.Module):
         if grouped and self.expand_groups:
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
             grouped = False
-        if not self.naive:
+        if not self.unfused:
             # Chosen here, not globally: the choice then is part of the graph that compilers cache.
             with nullcontext() if self.kernel is None else sdpa_kernel(self.kernel):
                 return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
