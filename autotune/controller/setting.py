@@ -64,6 +64,16 @@ class Setting:
     cost_model: CostModel | None
 
     @property
+    def made_smaller(self) -> bool:
+        """Whether the space's `options.without_gpu` were applied, there being no GPU here."""
+        hardware = self.space.cluster.hardware
+        return (
+            "without_gpu" in self.space.options
+            and hardware is not None
+            and (hardware.vendor == "cpu")
+        )
+
+    @property
     def maximize(self) -> bool:
         """Whether a larger objective is better."""
         return self.space.objective.maximize
@@ -149,11 +159,15 @@ def prepare(
     """Load, validate and enumerate; BadInput before anything was created or started.
 
     ``simulate`` None: the simulated cluster, where the framework has one, there is no GPU here
-    and no launcher was asked for by name.
+    and no launcher was asked for by name. The overrides in a space's `options.without_gpu` are
+    applied before the user's own when trials run on this machine and it has no GPU.
     """
     space = load_space(space_name, tuple(overrides))
     options = options or Options()
     launcher = options.launcher or space.launcher
+    smaller = space.options.get("without_gpu", ())
+    if smaller and launcher in (None, "local") and not read_gpus():
+        space = load_space(space_name, (*smaller, *overrides))
     can_simulate = all(
         getattr(get_framework(name), "simulates", False) for name in space.frameworks
     )
