@@ -52,7 +52,7 @@ def constant(value: ParameterValue) -> Column:
     if value is None:
         return Column(np.asarray(0), np.asarray(INACTIVE))
     if isinstance(value, int) and abs(value) >= INTEGER_LIMIT:
-        raise BadInput(f"integer {value:.3e} is too large")
+        raise BadInput("an integer of 2**62 or more is too large")
     return Column(np.asarray(value), np.asarray(KNOWN))
 
 
@@ -117,10 +117,9 @@ def choose(condition: Column, yes: Column, no: Column) -> Column:
     condition, yes, no = truth(condition), _like(yes, no), _like(no, yes)
     if yes.is_text != no.is_text:
         raise BadInput("both sides of if/else have to be text, or both numbers")
-    unknown = np.where(condition.data, yes.unknown, no.unknown)
-    return Column(
-        np.where(condition.data, yes.data, no.data), np.maximum(condition.unknown, unknown)
-    )
+    taken = np.where(condition.data, yes.unknown, no.unknown)
+    unknown = np.where(condition.unknown == KNOWN, taken, condition.unknown)
+    return Column(np.where(condition.data, yes.data, no.data), unknown)
 
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {

@@ -221,9 +221,10 @@ class _Dumper(yaml.SafeDumper):
 def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
     try:
-        if not isinstance(plain_scalar(text), str):
-            style = '"'
+        misread = not isinstance(plain_scalar(text), str)
     except BadInput:
+        misread = True
+    if misread or not text.replace("\n", "").isprintable():
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -97,7 +97,7 @@ def validated(model: type[Parsed], document: Document) -> Parsed:
         return model.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
         found: dict[KeyPath, list[str]] = {}
-        for item in error.errors(include_url=False):
+        for item in error.errors(include_url=False)[: 10 * MAX_ERRORS]:
             key, message = _explain(model, document, dict(item))
             found.setdefault(key, []).append(message)
         # Of a union's alternatives the one that got furthest tells what is wrong.
