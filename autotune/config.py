@@ -28,6 +28,13 @@ SHORT_NAMES = {
     "sequence_parallel": "sp",
     "recompute_granularity": "recompute",
     "recompute_num_layers": "layers",
+    "recompute_method": "method",
+    "use_distributed_optimizer": "distopt",
+    "overlap_grad_reduce": "ogr",
+    "overlap_param_gather": "opg",
+    "empty_unused_memory_level": "empty",
+    "gradient_checkpointing": "ckpt",
+    "torch_compile": "compile",
 }
 
 

@@ -29,6 +29,11 @@ def print_opening(study: Study, setting: Setting) -> None:
     cluster = setting.space.cluster
     if setting.options.simulated:
         talk.print(f"[bold yellow]{SIMULATED}[/bold yellow]", soft_wrap=False)
+    if setting.made_smaller:
+        talk.print(
+            f"[bold yellow]NO GPU HERE: real training, of a smaller job than "
+            f"{setting.space.name} stands for: {setting.space.description}[/bold yellow]"
+        )
     if cluster.hardware is not None:
         talk.print(
             f"{cluster.nodes} x {cluster.gpus_per_node} {cluster.hardware.name}, "
@@ -50,7 +55,7 @@ def print_ending(
         return
     out = console.out()
     records = study.records()
-    out.print(views.trial_table(records, metric))
+    out.print(views.trial_table(records, metric, views.baseline_values(records)))
     out.print()
     _print_standing(setting, found, metric)
     told = [record for record in records if record.finished]

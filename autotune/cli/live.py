@@ -14,6 +14,7 @@ from autotune.trial import TrialRecord
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
+    from rich.table import Table
 
 REFRESH_S = 0.25
 RECENT = 8
@@ -32,6 +33,15 @@ class Board:
     def add(self, record: TrialRecord) -> None:
         """A trial was told."""
         self.records.append(record)
+
+    def table(self, most: int) -> Table:
+        """The last trials."""
+        baseline = views.baseline_values(self.records)
+        return views.trial_table(self.records[-most:], self.metric, baseline)
+
+    def label(self, record: TrialRecord) -> str:
+        """What a trial changes against the baseline."""
+        return views.label(record, views.baseline_values(self.records))
 
     def searched(self) -> int:
         """Trials that count toward the budget."""
@@ -77,7 +87,7 @@ class PlainLines:
             f" {figures.interval(objective)} {figures.unit(self.board.metric)}" if objective else ""
         )
         print(
-            f"trial {record.number} {views.label(record)}: {record.outcome}{shown}"
+            f"trial {record.number} {self.board.label(record)}: {record.outcome}{shown}"
             f" ({record.outcome_reason}) | {self.board.summary()}",
             file=sys.stderr,
             flush=True,
@@ -93,13 +103,15 @@ class LiveScreen:
 
     def __init__(self, board: Board) -> None:
         from rich.live import Live
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich import progress
 
         self.board = board
         self._running: list[Progress] = []
         self._drawn = 0.0
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn()
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=24),
+            progress.MofNCompleteColumn(),
         )
         self._task = self._bar.add_task("trials", total=board.budget)
         self._live: Live = Live(console=console.talk(), auto_refresh=False, transient=True)
@@ -114,7 +126,7 @@ class LiveScreen:
     def started(self, record: TrialRecord) -> None:
         """Shown by the next refresh."""
 
-    def progress(self, running: list[Progress]) -> None:  # type: ignore[valid-type]
+    def progress(self, running: list[Progress]) -> None:
         """Redraw, four times a second at most."""
         self._running = running
         now = time.monotonic()
@@ -137,7 +149,7 @@ class LiveScreen:
         from rich.text import Text
 
         lines: list[RenderableType] = [
-            views.trial_table(self.board.records[-RECENT:], self.board.metric),
+            self.board.table(RECENT),
             Text(""),
         ]
         lines += [Text(running_line(item), style="cyan") for item in self._running]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autotune.cli import figures
@@ -95,20 +95,22 @@ def counts(records: Sequence[TrialRecord]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def trial_table(records: Sequence[TrialRecord], metric: str) -> Table:
+def trial_table(
+    records: Sequence[TrialRecord], metric: str, baseline: Mapping[str, Any] | None = None
+) -> Table:
     """Trials with their figures, outcome and reason, for 80 columns and more."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
     table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("config", overflow="fold", max_width=34)
+    table.add_column("config", overflow="fold", max_width=30)
     table.add_column(figures.unit(metric), justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
     table.add_column("why", overflow="fold")
     for record in records:
         table.add_row(
             str(record.number),
-            label(record),
+            label(record, baseline),
             figures.number(o.value) if (o := figures.objective_of(record)) else "",
             outcome_text(record),
             record.outcome_reason or record.reason,
@@ -116,12 +118,34 @@ def trial_table(records: Sequence[TrialRecord], metric: str) -> Table:
     return table
 
 
-def label(record: TrialRecord) -> str:
-    """A trial's short name, with its kind where it is not an ordinary one."""
-    from autotune.config import Config
+def baseline_values(records: Sequence[TrialRecord]) -> Mapping[str, Any] | None:
+    """The baseline's parameters; None before it was chosen."""
+    return next((record.values for record in records if record.kind == "baseline"), None)
 
-    kind = "" if record.kind == "search" else f"[{record.kind}] "
-    return kind + (Config(record.values).label or "(all off)")
+
+def label(record: TrialRecord, baseline: Mapping[str, Any] | None = None) -> str:
+    """What a trial changes against the baseline, in short names; its kind where it is special."""
+    changed = [
+        short(name, value)
+        for name, value in record.values.items()
+        if baseline is None or (value or None) != (baseline.get(name) or None)
+    ]
+    words = " ".join(word for word in changed if word)
+    if record.kind == "search":
+        return words or "as the baseline"
+    return f"{record.kind}: {words}" if words else record.kind
+
+
+def short(name: str, value: Any) -> str:
+    """One value in short: tp4, recompute=none, +sp, -overlap_grad_reduce; inactive ones vanish."""
+    from autotune.config import SHORT_NAMES
+
+    word = SHORT_NAMES.get(name, name)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return f"+{word}" if value else f"-{word}"
+    return f"{word}{value}" if isinstance(value, int) and word != name else f"{word}={value}"
 
 
 STYLES = {Outcome.OK: "green", Outcome.OOM_GPU: "yellow", Outcome.CANCELLED: "dim"}

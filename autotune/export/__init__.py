@@ -98,7 +98,8 @@ def _readme(exporter: Exporter, winner: Winner, files: list[str]) -> str:
     lines = [
         f"# {winner.space.name}: {exporter.describes}",
         "",
-        f"Run it: `./{next((f for f in files if f == 'run.sh'), files[0])}`",
+        f"Run it: `./{next((f for f in files if f == 'run.sh'), files[0])}`. Arguments you add are",
+        "appended (the last one counts); PYTHON names another interpreter.",
         "",
         f"From study `{facts['study']}`, trial {facts['trial']}: {facts['figure']}.",
     ]

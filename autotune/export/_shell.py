@@ -50,12 +50,17 @@ def word(text: str, folder: Path) -> str:
 
 
 def command(argv: Sequence[str], folder: Path) -> str:
-    """An argument vector as one command over several lines: a flag and its values a line."""
+    """An argument vector as one command over several lines: a flag and its values a line.
+
+    A Python interpreter in front can be replaced by setting PYTHON.
+    """
     lines: list[list[str]] = [[]]
-    for item in argv:
+    for position, item in enumerate(argv):
         if item.startswith("-") and lines[-1]:
             lines.append([])
-        lines[-1].append(word(item, folder))
+        is_python = position == 0 and Path(item).is_absolute() and "python" in Path(item).name
+        text = word(item, folder)
+        lines[-1].append(f'"${{PYTHON:-{text}}}"' if is_python and text == item else text)
     return " \\\n    ".join(" ".join(line) for line in lines)
 
 
@@ -80,7 +85,7 @@ def rendezvous(job: Job) -> list[str]:
         return []
     return [
         f'export PET_NNODES="${{NNODES:-{job.nodes}}}"',
-        'export PET_NODE_RANK="${NODE_RANK:?set NODE_RANK to this node\'s number, from 0}"',
-        'export PET_MASTER_ADDR="${MASTER_ADDR:?set MASTER_ADDR to the first node\'s address}"',
+        'export PET_NODE_RANK="${NODE_RANK:?set NODE_RANK to the number of this node, from 0}"',
+        'export PET_MASTER_ADDR="${MASTER_ADDR:?set MASTER_ADDR to the address of the first node}"',
         'export PET_MASTER_PORT="${MASTER_PORT:-29500}"',
     ]

@@ -23,7 +23,7 @@ def export(
     storage: Storage = None,
 ) -> None:
     """Write the winner's run script and files."""
-    from autotune.controller.export_winner import winner_of
+    from autotune.export._winner import winner_of
     from autotune.export import get_exporter, write_export
 
     get_exporter(format)

@@ -31,7 +31,7 @@ def status(
     _show(study, storage, as_json)
     while watch and not as_json:
         time.sleep(2)
-        typer.clear()
+        sys.stdout.write("\x1b[2J\x1b[H")
         _show(study, storage, as_json)
 
 
@@ -62,7 +62,7 @@ def _show(name: str, storage: str | None, as_json: bool) -> None:
         console.print_json(views.status_json(name, records, study.noted("ended")))
         return
     out = console.out()
-    out.print(views.trial_table(records, metric))
+    out.print(views.trial_table(records, metric, views.baseline_values(records)))
     found = result(records, study.settings.get("direction") != "minimize")
     out.print(
         f"{len(records)} trials ("
