@@ -35,6 +35,16 @@ from autotune.space.parameter import DOMAINS
 from autotune.space.search_space import SearchSpace
 
 MAX_ERRORS = 20
+_WORDING = {
+    "Input should be": "should be",
+    "a valid integer": "an integer",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+    "a valid array": "a list",
+    "a valid dictionary": "a mapping",
+    "an object": "a mapping",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Result = TypeVar("Result")
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -249,7 +259,9 @@ def _explain(
 ) -> tuple[KeyPath, str]:
     """Key path and sentence of one pydantic error."""
     key = _written(document.data, item["loc"])
-    message = str(item["msg"]).replace("Input should be", "should be")
+    message = str(item["msg"])
+    for theirs, ours in _WORDING.items():
+        message = message.replace(theirs, ours)
     if item["type"] == "extra_forbidden":
         known = _known_keys(model, key[:-1])
         close = difflib.get_close_matches(str(key[-1]), known, n=1)
@@ -257,10 +269,10 @@ def _explain(
         return key, f"unknown key{hint}; known keys: {', '.join(known)}"
     if item["type"] == "missing":
         return (*key, str(item["loc"][-1])), "is missing"
-    if isinstance(item["input"], str | int | float | bool | None):
-        message += f", not {json.dumps(item['input'])[:80]}"
-    elif key == ("command",):
+    if key == ("command",):
         message = "should be a list of program and arguments; no shell is involved"
+    elif isinstance(item["input"], str | int | float | bool | None):
+        message += f", not {json.dumps(item['input'])[:80]}"
     return key, message
 
 

@@ -41,15 +41,22 @@ def _expressions() -> tuple[st.SearchStrategy[str], st.SearchStrategy[str]]:
     numbers: st.SearchStrategy[str] = st.deferred(
         lambda: st.one_of(
             number_leaf,
-            st.builds("({} {} {})".format, numbers, st.sampled_from("+ - * / // %".split()), numbers),
-            st.builds("({} ** {})".format, numbers, st.sampled_from(["0", "1", "2", "3", "a", "-1"])),
+            st.builds(
+                "({} {} {})".format,
+                numbers,
+                st.sampled_from(["+", "-", "*", "/", "//", "%"]),
+                numbers,
+            ),
+            st.builds(
+                "({} ** {})".format, numbers, st.sampled_from(["0", "1", "2", "3", "a", "-1"])
+            ),
             st.builds("{}({}, {})".format, st.sampled_from(["min", "max"]), numbers, numbers),
             st.builds("abs({})".format, numbers),
             st.builds("(-{})".format, numbers),
             st.builds("({} if {} else {})".format, numbers, conditions, numbers),
         )
     )
-    comparison = st.sampled_from("== != < <= > >=".split())
+    comparison = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
     member = st.sampled_from(["[1, 2]", "(0, 1.5)", "{3, -3}", "[None, 1]", "[]", "[True]"])
     conditions: st.SearchStrategy[str] = st.deferred(
         lambda: st.one_of(

@@ -98,11 +98,15 @@ def test_inactive_stays_open(text):
     assert not Expression.parse(text).holds(columns)
 
 
-@pytest.mark.parametrize("text", ["1 / zero", "5 % zero == 0", "5 // zero > 1", "0 ** -1", "9**9**9"])
+@pytest.mark.parametrize(
+    "text", ["1 / zero", "5 % zero == 0", "5 // zero > 1", "0 ** -1", "9**9**9"]
+)
 def test_what_cannot_be_computed_is_not_met(text):
     columns = {"zero": constant(0)}
     assert not Expression.parse(text).met(columns)
-    assert Expression.parse(f"zero == 0 or {text} > 0" if "=" not in text else f"zero == 0 or {text}").met(columns)
+    assert Expression.parse(
+        f"zero == 0 or {text} > 0" if "=" not in text else f"zero == 0 or {text}"
+    ).met(columns)
     assert not Expression.parse(f"not ({text})").met(columns)
 
 
@@ -159,7 +163,14 @@ def test_refused(text):
 
 def test_text_and_numbers_do_not_mix():
     row = {"tp": 4, "method": "block"}
-    for text in ["method == 1", "method > 'a'", "method + 1", "method and tp", "-method", "tp in ['a']"]:
+    for text in [
+        "method == 1",
+        "method > 'a'",
+        "method + 1",
+        "method and tp",
+        "-method",
+        "tp in ['a']",
+    ]:
         with pytest.raises(BadInput, match=r"expression .*text"):
             Expression.parse(text).value(row)
     with pytest.raises(BadInput, match="both sides"):
@@ -167,7 +178,9 @@ def test_text_and_numbers_do_not_mix():
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(BadInput, match=r"'tensor_parallel'.*Did you mean 'tensor_size'.*Known: tensor_size"):
+    with pytest.raises(
+        BadInput, match=r"'tensor_parallel'.*Did you mean 'tensor_size'.*Known: tensor_size"
+    ):
         Expression.parse("tensor_parallel > 1").value({"tensor_size": 1})
 
 
