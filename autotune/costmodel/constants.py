@@ -21,8 +21,8 @@ Floats = npt.NDArray[np.float64]
 
 TIME_CONSTANTS = (
     "matmul", "attention", "memory_bound", "tensor_parallel", "tensor_parallel_across_nodes",
-    "latency", "data_parallel", "data_parallel_latency", "pipeline", "optimizer", "host",
-    "step_overhead",
+    "latency", "data_parallel", "data_parallel_latency", "pipeline", "interference", "optimizer",
+    "host", "step_overhead",
 )  # fmt: skip
 MEMORY_CONSTANTS = ("states", "activations", "temporary", "reserve")
 NAMES = TIME_CONSTANTS + MEMORY_CONSTANTS
@@ -30,7 +30,7 @@ NAMES = TIME_CONSTANTS + MEMORY_CONSTANTS
 _WIDE = {
     "matmul": 0.25, "attention": 0.5, "memory_bound": 0.4, "tensor_parallel": 0.5,
     "tensor_parallel_across_nodes": 0.7, "latency": 0.7, "data_parallel": 0.6,
-    "data_parallel_latency": 0.9, "pipeline": 0.9, "optimizer": 0.6, "host": 0.6,
+    "data_parallel_latency": 0.9, "pipeline": 0.9, "interference": 1.5, "optimizer": 0.6, "host": 0.6,
     "step_overhead": 0.9, "states": 0.05, "activations": 0.2, "temporary": 0.35, "reserve": 0.5,
 }  # fmt: skip
 

@@ -40,6 +40,11 @@ class Fabric:
         """Whether a group of ``ranks`` at a distance of ``stride`` leaves its node."""
         return (ranks > 1) & (ranks * stride > self.gpus_per_node)
 
+    def nodes(self, ranks: Floats, stride: Floats) -> Floats:
+        """How many nodes a group of ``ranks`` at a distance of ``stride`` spans."""
+        local = np.clip(self.gpus_per_node / stride, 1.0, ranks)
+        return np.asarray(np.maximum(ranks / local, 1.0))
+
     def bandwidth(self, ranks: Floats, stride: Floats) -> Floats:
         """Bus bandwidth of a ring in bytes/s.
 
@@ -51,14 +56,10 @@ class Fabric:
         return 1e9 * np.where(self.crosses(ranks, stride), across, self.intra.gb_per_s)
 
     def latency(self, ranks: Floats, stride: Floats) -> Floats:
-        """Start-up of one reduce-scatter or all-gather in s: launch plus hops.
-
-        Rings hop once per rank inside a node; across nodes NCCL's trees hop per doubling.
-        """
-        local = np.clip(self.gpus_per_node / stride, 1.0, ranks)
-        nodes = np.maximum(ranks / local, 1.0)
-        inside = self.intra.latency_us * (1.0 + 0.3 * (local - 1.0))
-        across = self.inter.latency_us * 2.0 * np.log2(nodes)
+        """Start-up of one reduce-scatter or all-gather in s: a ring hops once per neighbour."""
+        nodes = self.nodes(ranks, stride)
+        inside = self.intra.latency_us * (1.0 + 0.3 * (ranks / nodes - 1.0))
+        across = 4.0 * self.inter.latency_us * (nodes - 1.0)
         return np.where(ranks > 1, 1e-6 * (inside + across), 0.0)
 
     def half_collective(self, size: Floats, ranks: Floats, stride: Floats) -> Floats:

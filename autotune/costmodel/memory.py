@@ -24,6 +24,8 @@ MEMORY_PARTS = (
     "communication_buffers", "fragmentation_reserve",
 )  # fmt: skip
 STAGES = ("first", "middle", "last")
+CONTEXT_GIB, NCCL_GIB, FRAGMENTATION = 0.8, 1.5, 0.035
+"""Device memory outside the allocator's blocks: driver context, NCCL, and the blocks' own slack."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class MemoryParts:
     """
 
     by_stage: Floats
+    late_freed: Floats
+    """GiB (n, 3 stages) that come on top of the activations while the device lags its host."""
     reported: int | None
     """Stage whose rank the framework's log shows; None: the fullest."""
 
@@ -86,7 +90,7 @@ def _state_bytes(
     for count, over in ((ordinary, ranks), (experts, expert_ranks)):
         weights += count * size / np.where(layout.zero >= 3, over, 1.0)
         gradients += count * rules.gradient_bytes / np.where(layout.zero >= 2, over, 1.0)
-        gradients += count * rules.backward_gradient_bytes
+        gradients += count * np.where(over > 1, rules.bucket_bytes, 0.0)
         optimizer += count * optimizer_bytes / np.where(layout.zero >= 1, over, 1.0)
     weights *= 1.0 - layout.offload_parameters
     optimizer *= 1.0 - layout.offload_optimizer
@@ -109,8 +113,7 @@ def layer_activation_bytes(shape: ModelShape, layout: Layout, rules: Conventions
     scores = score_bytes * heads * layout.seq / layout.cp / tp * layout.materialised
     scores *= 1.0 - layout.recompute_attention
     saved = residual + attention + mlp + scores
-    flash_saving = layout.recompute_attention * (1 - layout.materialised) * 2.0 * heads * d / tp
-    return np.asarray(tokens * (saved - flash_saving * 0.0))
+    return np.asarray(tokens * saved)
 
 
 def _mlp_bytes(shape: ModelShape, layout: Layout) -> Floats:
@@ -125,6 +128,14 @@ def _mlp_bytes(shape: ModelShape, layout: Layout) -> Floats:
     routed = shape.moe_router_topk * (per_width * width + 4.0 * shape.hidden_size)
     shared = per_width * (shape.moe_shared_expert_intermediate_size or 0)
     return np.asarray((1 - sparse) * dense + sparse * (routed + shared))
+
+
+def gathered_input_bytes(shape: ModelShape, layout: Layout, rules: Conventions) -> Floats:
+    """Bytes of one layer's matmul inputs that are kept whole beside their sequence shards."""
+    tokens = layout.micro_batch * layout.seq / layout.cp
+    region = np.where(layout.sequence_parallel > 0, layout.tp, 1.0)
+    whole = 2.0 * shape.hidden_size * rules.gathered_inputs * (1.0 - 1.0 / region)
+    return np.asarray(tokens * whole * (1.0 - layout.recompute_full))
 
 
 def _stage_activations(
@@ -170,13 +181,16 @@ def memory_parts(
     flights = in_flight(layout)
     cuts = (layout.stages.first, layout.stages.middle, layout.stages.last)
     single = layout.pp == 1
+    gathered_inputs = gathered_input_bytes(shape, layout, rules)
     out = np.zeros((len(tokens), len(STAGES), len(MEMORY_PARTS)))
+    late = np.zeros((len(tokens), len(STAGES)))
     for s, (layers, held) in enumerate(zip(cuts, flights, strict=True)):
         weights, gradients, optimizer = _state_bytes(
             ordinary[s], experts[s], layout, rules, workload
         )
         has_head = single | (s == 2)
         activations = _stage_activations(layers, held, per_layer, shape, layout)
+        late[:, s] = layers * held * gathered_inputs / GIB
         gathered = np.where(layout.zero >= 3, 2.0, 0.0) * 2.0 * ordinary[s] / np.maximum(layers, 1)
         hidden = 2.0 * shape.hidden_size * tokens
         buffers = gathered + np.where(layout.tp > 1, 2.0 * hidden, 0.0)
@@ -185,7 +199,12 @@ def memory_parts(
         columns = (weights, gradients, optimizer, activations, temporary, buffers)
         for k, values in enumerate(columns):
             out[:, s, k] = values / GIB
-        out[:, s, len(columns)] = 1.0
+        held_bytes = sum(columns[:-1], np.zeros(len(tokens)))
+        out[:, s, len(columns)] = CONTEXT_GIB + np.where(layout.world > 1, NCCL_GIB, 0.0)
+        out[:, s, len(columns)] += FRAGMENTATION * held_bytes / GIB
     out[:, 1, :] *= (layout.pp > 2)[:, None]
+    late[:, 1] *= layout.pp > 2
+    out[:, :, 3] += np.where(single[:, None], late, 0.0)
+    late = np.where(single[:, None], 0.0, late)
     reported = {"peak": None, "first": 0, "last": 2}[rules.reported_rank]
-    return MemoryParts(out, reported)
+    return MemoryParts(out, late, reported)

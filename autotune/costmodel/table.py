@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from autotune.costmodel.constants import MEMORY_CONSTANTS, NAMES, TIME_CONSTANTS, Constants
 from autotune.costmodel.layout import Layout
@@ -24,7 +25,10 @@ TIME_PARTS = (
 )  # fmt: skip
 _BUSY = len(DEVICE_WORK)
 _COMPUTE = 3
-_HOST_SHARPNESS = 4.0
+_ACTIVATIONS = MEMORY_PARTS.index("activations")
+_HOST_SHARPNESS = 10.0
+_RETRY_SLOWDOWN = 1.8
+_MOST_SHOWN = 0.92
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,10 @@ class CostTable:
     recompute: Floats
     bubble: Floats
     host: Floats
+    stall: Floats
     p2p: Floats
     data_parallel: Floats
+    gather: Floats
     data_parallel_latency: Floats
     data_parallel_each: Floats
     optimizer: Floats
@@ -108,29 +114,37 @@ class CostTable:
         exposed_tp = self.steady[:, _COMPUTE:] @ device[_COMPUTE:]
         recompute = self.recompute @ device
         busy = compute + exposed_tp + recompute
-        host = self.host * factor["host"]
-        occupied = (busy**_HOST_SHARPNESS + host**_HOST_SHARPNESS) ** (1.0 / _HOST_SHARPNESS)
+        host = self.host * factor["host"] + self.stall * factor["interference"]
+        occupied = _larger(busy, host)
         bubble = (self.bubble @ device) * occupied / busy
         once = self.data_parallel * factor["data_parallel"]
         once_exposed = _hidden_behind(once, self.window * occupied)
         each = self.data_parallel_each * factor["data_parallel"]
         each_exposed = _hidden_behind(each, self.window_each * occupied)
+        gather = self.gather * factor["data_parallel"]
         delay = self.data_parallel_latency * factor["data_parallel_latency"]
         return {
             "compute": compute,
             "exposed_tp": exposed_tp,
-            "exposed_dp": once_exposed + each_exposed + delay,
+            "exposed_dp": once_exposed + each_exposed + delay + gather,
             "pipeline_bubble": bubble,
             "p2p": self.p2p * factor["pipeline"],
             "recompute": recompute,
             "optimizer": self.optimizer * factor["optimizer"],
-            "host_overhead": occupied - busy + STEP_OVERHEAD_S * factor["step_overhead"],
+            "host_overhead": occupied - busy
+            + STEP_OVERHEAD_S * factor["step_overhead"]
+            + (occupied + bubble) * self._pressure(mean),
         }
 
     def step_time(self, mean: Floats) -> Floats:
         """Step time in s at the given log multipliers."""
         parts = self.time_by_part(mean)
         return np.asarray(sum(parts.values()))
+
+    def _pressure(self, mean: Floats) -> Floats:
+        """Slow-down of a row that barely fits: the allocator empties its cache and retries."""
+        need = self.device_memory(mean) / self.capacity_gib
+        return np.asarray(expit((need - 0.985) / 0.012) * _RETRY_SLOWDOWN)
 
     def memory_by_part(self, mean: Floats) -> Floats:
         """GiB (n, stage, part) at the given log multipliers."""
@@ -142,9 +156,14 @@ class CostTable:
         return np.asarray(self.memory * scale)
 
     def allocated(self, mean: Floats) -> Floats:
-        """GiB that the framework's log would show: without the reserve, on the printing rank."""
+        """GiB that the framework's log would show: without the reserve, on the printing rank.
+
+        A run that gets far enough to print cannot show more than the card holds.
+        """
         totals = self.memory_by_part(mean)[:, :, :-1].sum(axis=2)
-        return np.asarray(totals.max(axis=1) if self.reported is None else totals[:, self.reported])
+        shown = totals.max(axis=1) if self.reported is None else totals[:, self.reported]
+        limit = _MOST_SHOWN * self.capacity_gib
+        return np.asarray(shown / (1.0 + (shown / limit) ** 12) ** (1.0 / 12))
 
     def device_memory(self, mean: Floats) -> Floats:
         """GiB that the fullest GPU needs, reserve included."""
@@ -207,6 +226,13 @@ def _variance(sensitivity: Floats, covariance: Floats) -> Floats:
     return np.asarray(np.einsum("ni,ij,nj->n", sensitivity, covariance, sensitivity))
 
 
+def _larger(first: Floats, second: Floats) -> Floats:
+    """A slightly rounded maximum, so that every constant keeps a slope."""
+    top = np.maximum(first, second)
+    low = np.minimum(first, second) / top
+    return np.asarray(top * (1.0 + low**_HOST_SHARPNESS) ** (1.0 / _HOST_SHARPNESS))
+
+
 def _hidden_behind(work: Floats, window: Floats) -> Floats:
     """What of ``work`` is left over once ``window`` seconds of it ran behind something else.
 
@@ -246,19 +272,28 @@ def build_table(
     squeeze = (layout.bubble_scale / layout.vpp)[:, None]
     steady = m[:, None] * here
     window = layout.overlap_dp * 0.6 / m
+    recompute = (m * layers)[:, None] * time.recompute
+    host = m * time.host * (layers + 1.0)
+    waits = host * np.exp(constants["host"])
+    waits = waits + m * layers * time.stall * np.exp(constants["interference"])
+    lag = ((steady + recompute) @ weight / waits) ** 4
+    by_stage = memory.by_stage.copy()
+    by_stage[:, :, _ACTIVATIONS] += memory.late_freed * (lag / (1.0 + lag))[:, None]
     return CostTable(
         steady=steady,
-        recompute=(m * layers)[:, None] * time.recompute,
+        recompute=recompute,
         bubble=np.maximum(fill, 0.0) * squeeze,
-        host=m * time.host * (layers + 1.0),
+        host=host,
+        stall=m * time.stall * layers,
         p2p=time.p2p * (m + layout.pp - 1.0) * layout.vpp,
         data_parallel=time.data_parallel,
+        gather=time.gather,
         data_parallel_latency=time.data_parallel_latency,
         data_parallel_each=time.data_parallel_each * m,
         optimizer=time.optimizer,
         window=window,
         window_each=layout.overlap_dp,
-        memory=memory.by_stage,
+        memory=by_stage,
         model_flops=time.model_flops,
         tokens=m * layout.micro_batch * layout.dp * layout.seq,
         gpus=layout.world,

@@ -23,8 +23,12 @@ from autotune.space.model import ModelShape
 
 Floats = npt.NDArray[np.float64]
 KERNEL_START_S = 4e-6
-HOST_KERNEL_S = 7e-6
-STEP_OVERHEAD_S = 5e-3
+STEP_OVERHEAD_S = 1e-2
+HOST_LAYER_S = (1.6e-3, 1.1e-3)
+"""Launching one layer, forward and backward: eager and with fused kernels (eager measured on
+an H200 host with torch 2.11: 1.5 to 1.9 ms whatever the sizes)."""
+HOST_COLLECTIVES_S = 1.0e-3
+INTERFERENCE_S = 2e-5
 DEVICE_WORK = (
     "matmul", "attention", "memory_bound", "tensor_parallel", "tensor_parallel_across_nodes",
     "latency",
@@ -38,16 +42,20 @@ class TimeParts:
 
     ``layer`` (n, DEVICE_WORK): one layer, one micro batch, forward and backward, without
     recomputation; ``recompute`` the same shape: what recomputation adds; ``head`` the output
-    head with the loss. ``host`` is the launch time of one layer. ``p2p`` one hand-over between
-    stages; ``gradients`` and ``gradient_latency`` the step's data-parallel traffic.
+    head with the loss. ``host`` is the launch time of one layer, ``stall`` what it waits when
+    tensor-parallel calls queue behind a hand-over between nodes. ``p2p`` one hand-over between
+    stages; ``data_parallel`` and ``gather`` the step's gradient
+    reduction and parameter gather.
     """
 
     layer: Floats
     recompute: Floats
     head: Floats
     host: Floats
+    stall: Floats
     p2p: Floats
     data_parallel: Floats
+    gather: Floats
     data_parallel_latency: Floats
     data_parallel_each: Floats
     optimizer: Floats
@@ -90,15 +98,16 @@ def _layer_forward(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conv
     matmul = matmul + _mlp_matmuls(shape, layout, tokens, rates)
     out[:, _column("matmul")] = matmul
     scores = 4.0 * tokens * layout.seq * heads * d / tp
-    flash = 0.5 * scores / (0.55 * rates.attention)
+    flash = 0.5 * scores / (0.5 * min(1.0, d / 128.0) ** 0.45 * rates.attention)
     full = scores / (0.45 * rates.attention)
     out[:, _column("attention")] = np.where(layout.materialised > 0, full, flash) + KERNEL_START_S
     region = np.where(layout.sequence_parallel > 0, tp, 1.0)
-    norm = np.where(layout.fused_norm > 0, 16.0, 44.0) / region
-    inputs = 2.0 if shape.gated_linear_unit else 1.0
-    ffn = (2.0 * inputs + 2.0) * shape.ffn_hidden_size / tp
-    rope = 8.0 * (heads * d + kv) / tp
-    elementwise = (h * norm + ffn + rope) * np.where(layout.compiled > 0, 0.7, 1.0)
+    fused = np.maximum(layout.fused_norm, layout.compiled)
+    norm = np.where(fused > 0, 22.0, 48.0) / region
+    gated = 1.0 if shape.gated_linear_unit else 0.45
+    ffn = gated * np.where(fused > 0, 8.0, 30.0) * shape.ffn_hidden_size / tp
+    rope = np.where(fused > 0, 6.0, 14.0) * (heads * d + kv) / tp
+    elementwise = h * norm + ffn + rope
     score_traffic = np.where(layout.fused_softmax > 0, 8.0, 22.0)
     score_bytes = layout.materialised * score_traffic * heads * layout.seq / layout.cp / tp
     out[:, _column("memory_bound")] = tokens * (elementwise + score_bytes) / rates.memory
@@ -157,32 +166,41 @@ def _head(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) 
     vocab = padded_vocab(shape, rules, layout.tp)
     out = np.zeros((len(tokens), len(DEVICE_WORK)))
     out[:, _column("matmul")] = 3.0 * _gemm(tokens, shape.hidden_size, vocab / layout.tp, rates)
-    out[:, _column("memory_bound")] = tokens * vocab / layout.tp * 30.0 / rates.memory
+    out[:, _column("memory_bound")] = tokens * vocab / layout.tp * 55.0 / rates.memory
     return out
 
 
 def _data_parallel(
     shape: ModelShape, layout: Layout, rules: Conventions, workload: Workload, fabric: Fabric
-) -> tuple[Floats, Floats, Floats]:
-    """(bytes time once a step, latency, bytes time at every micro batch) in s."""
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Seconds of (gradient reduction, parameter gather, start-ups, traffic per micro batch)."""
     ordinary, experts = local_parameters(shape, rules, layout)
     heaviest = np.maximum(np.maximum(ordinary[0], ordinary[1]), ordinary[2])
     expert_share = np.maximum(np.maximum(experts[0], experts[1]), experts[2])
     ranks, stride = layout.dp * layout.cp, layout.tp
     size = element_bytes(workload.precision)
-    once = fabric.half_collective(heaviest * rules.gradient_bytes, ranks, stride)
-    back = np.where(layout.zero >= 1, size, rules.gradient_bytes)
-    once = once + fabric.half_collective(heaviest * back, ranks, stride)
-    apart = np.maximum(ranks / layout.ep, 1.0)
-    once = once + fabric.half_collective(
-        expert_share * (rules.gradient_bytes + size), apart, stride * layout.ep
-    )
+    apart, spread = np.maximum(ranks / layout.ep, 1.0), stride * layout.ep
+
+    def half(width: Floats | float) -> Floats:
+        ordinary_time = fabric.half_collective(heaviest * width, ranks, stride)
+        return ordinary_time + fabric.half_collective(expert_share * width, apart, spread)
+
+    reduce = half(rules.gradient_bytes)
+    gather = np.where(layout.zero >= 1, half(size), 0.0)
+    once = np.where(layout.zero >= 1, reduce, 2.0 * reduce)
     each = fabric.half_collective((heaviest + expert_share) * size * 3.0, ranks, stride)
     layers = np.maximum(np.maximum(layout.stages.first, layout.stages.middle), layout.stages.last)
-    delay = fabric.latency(ranks, stride) * 2.0
     sharded = layout.zero >= 3
-    latency = np.where(sharded, delay * 1.5 * layers * layout.microbatches, delay * 10.0)
-    return np.where(sharded, 0.0, once), latency, np.where(sharded, each, 0.0)
+    nodes = fabric.nodes(ranks, stride)
+    delay = fabric.latency(ranks, stride)
+    latency = np.where(layout.zero >= 1, 20.0, 8.0) * delay * nodes**0.5
+    latency = np.where(sharded, delay * 3.0 * layers * layout.microbatches, latency)
+    return (
+        np.where(sharded, 0.0, once),
+        np.where(sharded, 0.0, gather),
+        latency,
+        np.where(sharded, each, 0.0),
+    )
 
 
 def time_parts(
@@ -206,18 +224,23 @@ def time_parts(
     boundary = 2.0 * tokens * shape.hidden_size
     boundary = boundary / np.where(layout.sequence_parallel > 0, layout.tp, 1.0)
     stride = layout.tp * layout.cp * layout.dp
-    once, latency, each = _data_parallel(shape, layout, rules, workload, fabric)
+    once, gather, latency, each = _data_parallel(shape, layout, rules, workload, fabric)
     ordinary, experts = local_parameters(shape, rules, layout)
     states = np.maximum(ordinary[0], ordinary[2]) + np.maximum(experts[0], experts[2])
     states = states / np.where(layout.zero >= 1, layout.dp * layout.cp, 1.0)
     offload = layout.offload_optimizer * states * 32.0 / (hardware.host_link.gb_per_s * 1e9)
-    kernels = rules.kernels_per_layer * (1.0 + layout.recompute_full / 3.0)
-    kernels = kernels + np.where(layout.tp > 1, 10.0, 0.0)
+    host = np.where(np.maximum(layout.fused_norm, layout.compiled) > 0, *HOST_LAYER_S[::-1])
+    host = host + np.where(layout.tp > 1, HOST_COLLECTIVES_S, 0.0)
+    host = host * (1.0 + layout.recompute_full / 3.0)
+    across = fabric.crosses(layout.pp, stride)
+    crowd = layout.tp * fabric.nodes(layout.tp, np.ones(len(stride))) ** 0.5
+    stall = np.where(across & (layout.tp > 1), INTERFERENCE_S * crowd, 0.0)
     return TimeParts(
         layer=layer, recompute=recompute, head=_head(shape, layout, rates, rules),
-        host=kernels * HOST_KERNEL_S * np.where(layout.compiled > 0, 0.6, 1.0),
+        host=host, stall=stall,
         p2p=np.where(layout.pp > 1, 2.0 * fabric.point_to_point(boundary, stride), 0.0),
-        data_parallel=once, data_parallel_latency=latency, data_parallel_each=each,
+        data_parallel=once, gather=gather, data_parallel_latency=latency,
+        data_parallel_each=each,
         optimizer=states * 40.0 / rates.memory + offload,
         model_flops=_model_flops(shape, layout),
     )  # fmt: skip

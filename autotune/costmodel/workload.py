@@ -55,7 +55,6 @@ class Conventions:
     vocab_divisor: int = 128
     stage_cut: StageCut = "even"
     reported_rank: ReportedRank = "peak"
-    kernels_per_layer: float = 60.0
 
 
 CONVENTIONS = {
@@ -65,7 +64,7 @@ CONVENTIONS = {
         Conventions("megatron", sequence_parallel=True),
         Conventions(
             "nanotron", sequence_parallel=True, stage_cut="by_cost", vocab_divisor=1,
-            fused_kernels=False, reported_rank="first", kernels_per_layer=110.0, bucket_bytes=2.0,
+            fused_kernels=False, reported_rank="first", bucket_bytes=2.0,
             gathered_inputs=2,
         ),
         Conventions("deepspeed", gradient_bytes=2.0, vocab_divisor=1, fused_kernels=False),

@@ -1,0 +1,252 @@
+"""Measured tables of others, in the one CSV form of this project, as tasks for the cost model.
+
+A task is one (source, model, gpu, gpus, seq_len, gbs); a config is one layout within it.
+Repeated rows count as the median of their successes, and as a failure only if all failed.
+Nothing is looked up by config; an unstated size is filled from the architecture's name, from
+its parameter count, or from the framework's defaults, and noted in ``Task.assumed``.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from autotune.costmodel.architectures import shape_for_row
+from autotune.costmodel.hardware import hardware_for_gpu
+from autotune.costmodel.layout import Columns
+from autotune.costmodel.model import CostModel
+from autotune.costmodel.workload import Workload, normal_precision
+from autotune.space.cluster import Cluster
+
+Row = dict[str, str]
+TASK_KEY = ("source", "model", "gpu", "gpus", "seq_len", "gbs")
+CONFIG_KEY = (
+    "tp", "pp", "cp", "ep", "vpp", "dp", "zero_or_fsdp", "mbs", "recompute", "seq_parallel",
+    "kernel/attention",
+)  # fmt: skip
+_FRAMEWORKS = (
+    ("ultrascale", "nanotron"), ("nanotron", "nanotron"), ("hagemann", "aleph-alpha"),
+    ("aleph", "aleph-alpha"), ("llm-foundry", "llm-foundry"), ("mosaic", "llm-foundry"),
+    ("torchtitan", "torchtitan"), ("megatron-bridge", "megatron-bridge"),
+    ("nemo", "megatron-bridge"), ("golden", "megatron-ci"), ("korthikanti", "megatron"),
+    ("sailor", "sailor"), ("primus", "primus"), ("deepspeed", "deepspeed"),
+    ("megatron", "megatron"), ("neox", "megatron"), ("fsdp", "fsdp"), ("fms", "fsdp"),
+    ("accelerate", "hf"), ("transformers", "hf"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MeasuredConfig:
+    """One layout of a task and what was measured of it; None where nothing was.
+
+    ``memory_gib`` is in GiB whatever unit the source printed; ``status`` is ok, oom or fail.
+    """
+
+    row: Row
+    status: str
+    step_time_s: float | None
+    memory_gib: float | None
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """All configs of one job on one cluster, with the model that predicts them."""
+
+    key: tuple[str, ...]
+    framework: str
+    configs: tuple[MeasuredConfig, ...]
+    model: CostModel
+    columns: Columns
+    assumed: tuple[str, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """Readable: source first, then what distinguishes the task within it."""
+        return " / ".join(part for part in self.key if part)
+
+    @property
+    def pair(self) -> str:
+        """``GPU/FRAMEWORK``: what constants are fitted for."""
+        return f"{self.model.hardware.name}/{self.framework}"
+
+
+def read_rows(paths: Iterable[str | Path]) -> list[Row]:
+    """All rows of CSV files with the common header, in order."""
+    rows: list[Row] = []
+    for path in paths:
+        with Path(path).open(newline="", encoding="utf-8") as lines:
+            rows += [
+                {k: (v or "").strip() for k, v in row.items()} for row in csv.DictReader(lines)
+            ]
+    return rows
+
+
+def framework_of(row: Row) -> str:
+    """The framework that a row's source names; ``fsdp`` or ``generic`` when it names none."""
+    for text in (row["source"].lower(), row.get("source_path", "").lower(), row["note"].lower()):
+        for mark, name in _FRAMEWORKS:
+            if mark in text:
+                return name
+    return "fsdp" if "fsdp" in row["zero_or_fsdp"].lower() else "generic"
+
+
+def build_tasks(rows: Iterable[Row]) -> tuple[list[Task], list[str]]:
+    """(tasks, reasons for the groups that cannot be predicted), in order of appearance."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[k] for k in TASK_KEY), []).append(row)
+    tasks, skipped = [], []
+    for key, members in groups.items():
+        try:
+            tasks.append(_build_task(key, members))
+        except (LookupError, ValueError) as error:
+            skipped.append(f"{' / '.join(key)}: {error}")
+    return tasks, skipped
+
+
+def _build_task(key: tuple[str, ...], members: Sequence[Row]) -> Task:
+    first = min(members, key=lambda row: number(row["pp"]) or 1.0)
+    framework = framework_of(first)
+    shape, assumed = shape_for_row(first)
+    hardware = hardware_for_gpu(first["gpu"], number(first["gpu_mem_gb"]))
+    configs = _configs(members, framework)
+    gpus = int(number(first["gpus"]) or max(_layout_gpus(c.row) for c in configs))
+    per_node = min(gpus, hardware.gpus_per_node)
+    if number(first["nodes"]):
+        per_node = max(1, min(gpus, round(gpus / float(first["nodes"]))))
+    seq = int(number(first["seq_len"]) or 0)
+    if not seq:
+        seq, assumed = 4096, (*assumed, "seq_len")
+    batch = number(first["gbs"])
+    if not batch:
+        batch, assumed = gpus * 4.0, (*assumed, "gbs")
+    workload = Workload(
+        int(batch), seq, normal_precision(first["precision"] or "bf16"), "adam", framework
+    )
+    cluster = Cluster(nodes=-(-gpus // per_node), gpus_per_node=per_node, hardware=hardware)
+    model = CostModel(shape, cluster, workload)
+    columns = columns_of([c.row for c in configs], gpus)
+    return Task(key, framework, configs, model, columns, assumed)
+
+
+def _configs(members: Sequence[Row], framework: str) -> tuple[MeasuredConfig, ...]:
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in members:
+        groups.setdefault(tuple(row[k] for k in CONFIG_KEY), []).append(row)
+    unit = 1.0 if framework == "nanotron" else 1e9 / 2**30
+    configs = []
+    for rows in groups.values():
+        good = [r for r in rows if r["status"] == "ok"]
+        times = [t for r in good if (t := number(r["step_time_s"]))]
+        memory = [m * unit for r in good if (m := number(r["mem_gb"]))]
+        status = "ok" if good else rows[0]["status"]
+        configs.append(
+            MeasuredConfig(
+                (good or rows)[0],
+                status,
+                statistics.median(times) if times else None,
+                statistics.median(memory) if memory else None,
+                len(rows),
+            )
+        )
+    return tuple(configs)
+
+
+def number(text: str) -> float | None:
+    """A cell as a number; None where it is blank, zero or no number."""
+    try:
+        return float(text) or None
+    except ValueError:
+        return None
+
+
+def _layout_gpus(row: Row) -> float:
+    sizes = [number(row[k]) or 1.0 for k in ("tp", "pp", "cp", "dp")]
+    return float(np.prod(sizes))
+
+
+def columns_of(rows: Sequence[Row], gpus: int) -> Columns:
+    """Canonical columns of table rows; blank cells become None and take defaults."""
+    sizes = {
+        "tp": "tensor_model_parallel_size", "pp": "pipeline_model_parallel_size",
+        "cp": "context_parallel_size", "ep": "expert_model_parallel_size",
+        "vpp": "virtual_pipeline_model_parallel_size", "dp": "data_parallel_size",
+        "mbs": "micro_batch_size",
+    }  # fmt: skip
+    columns: dict[str, list[object]] = {
+        name: [number(row[short]) for row in rows] for short, name in sizes.items()
+    }
+    for i, row in enumerate(rows):
+        if columns["data_parallel_size"][i] is None:
+            rest = _layout_gpus({**row, "dp": ""})
+            columns["data_parallel_size"][i] = max(gpus / rest, 1.0)
+    columns["zero_stage"] = [_zero(row["zero_or_fsdp"]) for row in rows]
+    columns["sequence_parallel"] = [_flag(row["seq_parallel"]) for row in rows]
+    for name in ("recompute_granularity", "recompute_num_layers"):
+        columns[name] = [_recompute(row["recompute"])[name] for row in rows]
+    columns["precision"] = [row["precision"] or None for row in rows]
+    kernels = [_kernels(row["kernel/attention"], row["note"]) for row in rows]
+    for name in ("attention_backend", "torch_compile", "fused_normalization", "pipeline_schedule",
+                 "tp_comm_overlap", "overlap_grad_reduce"):  # fmt: skip
+        columns[name] = [k.get(name) for k in kernels]
+    return {name: np.array(values, dtype=object) for name, values in columns.items()}
+
+
+def _zero(text: str) -> int | None:
+    lower = text.lower()
+    if match := re.search(r"zero[-_ ]?(?:stage)?[-_ ]?(\d)", lower):
+        return int(match.group(1))
+    if "grad_op" in lower:
+        return 2
+    if "no_shard" in lower or lower in ("none", "ddp", "dp"):
+        return 0
+    return 3 if "fsdp" in lower or "shard" in lower else None
+
+
+def _flag(text: str) -> bool | None:
+    return text.lower().startswith(("true", "yes", "1")) if text else None
+
+
+def _recompute(text: str) -> dict[str, object]:
+    lower = text.lower()
+    kind: str | None = None
+    if lower.startswith(("full", "true", "block", "uniform", "yes", "every")):
+        kind = "full"
+    elif lower.startswith("sel"):
+        kind = "selective"
+    elif lower:
+        kind = "none"
+    layers = re.search(r"(?:uniform|block)\D*(\d+)", lower)
+    return {
+        "recompute_granularity": kind,
+        "recompute_num_layers": int(layers.group(1)) if layers else None,
+    }
+
+
+def _kernels(text: str, note: str) -> dict[str, object]:
+    lower = text.lower()
+    found: dict[str, object] = {}
+    if "flash" in lower or "sdpa" in lower or "cudnn" in lower:
+        found["attention_backend"] = "flash"
+    elif re.search(r"\b(torch|unfused|eager|math|naive)\b(?!\.)", lower):
+        found["attention_backend"] = "unfused"
+    elif re.search(r"\b(fused|local)\b", lower):
+        found["attention_backend"] = "fused_softmax"
+    if "compile" in lower:
+        found["torch_compile"] = True
+    if "rms" in lower:
+        found["fused_normalization"] = True
+    if "async" in lower or '"tp-comm-overlap": true' in note:
+        found["tp_comm_overlap"] = True
+    if match := re.search(r"pp-schedule=([\w-]+)", lower):
+        found["pipeline_schedule"] = match.group(1)
+    if "golden" in note or "opts={" in note:
+        found["overlap_grad_reduce"] = '"overlap-grad-reduce": true' in note
+    return found
