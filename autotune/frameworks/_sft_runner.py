@@ -7,15 +7,16 @@ read another.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autotune.config import Config, ParameterValue
 from autotune.content import find_content
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks._hf_config import hf_config
+from autotune.frameworks._space import Allowed, fact, user_path, where
 
 if TYPE_CHECKING:
     from autotune.space import SearchSpace
@@ -29,34 +30,17 @@ WORDS = {
     "torch_compile_mode": "--torch-compile-mode",
     "padding": "--padding",
 }
-PADDINGS = ("longest", "max_length")
+PARAMETERS: Mapping[str, Allowed] = {
+    "gradient_checkpointing": bool,
+    "torch_compile": bool,
+    "torch_compile_backend": str,
+    "torch_compile_mode": str,
+    "padding": ("longest", "max_length"),
+}
 OPTIONS = ("model_path", "tokenizer", "data", "save", "train_steps")
 DEFAULT_SEQ_LENGTH = 512
 DEFAULT_STEPS = 20
 MODEL_FILE = "model/config.json"
-
-
-def refuse_unknown(
-    space: SearchSpace, framework: str, parameters: Iterable[str], options: Iterable[str]
-) -> None:
-    """BadInput for the first parameter or option that the framework has no word for."""
-    where = str(space.source or space.name)
-    for kind, given, known in (
-        ("parameter", space.parameters, {*parameters, "framework"}),
-        ("option", space.options, set(options)),
-    ):
-        for name in given:
-            if name not in known:
-                raise BadInput.unknown(f"{framework} {kind}", name, known, where=where)
-
-
-def refuse_simulation(framework: str, context: RenderContext) -> None:
-    """BadInput when a simulated run is asked for: only Megatron's program has a simulator."""
-    if context.simulated:
-        raise BadInput(
-            f"{framework} has no simulated cluster (Megatron's spaces have one). Run this space "
-            "where its GPUs are, or look at its predictions with `autotune plan`."
-        )
 
 
 def runner_program(space: SearchSpace, default: str) -> str:
@@ -69,7 +53,7 @@ def runner_program(space: SearchSpace, default: str) -> str:
     if found is not None and found.is_dir():
         found = found / "train.py"
     if found is None or not found.is_file():
-        raise BadInput(f"{space.source or space.name}: runner {name!r} is not among the runners")
+        raise BadInput(f"{where(space)}: runner {name!r} is not among the runners")
     return str(found)
 
 
@@ -80,23 +64,6 @@ def _beside(space: SearchSpace, name: str) -> Path | None:
     return path if path.exists() else None
 
 
-def fact(space: SearchSpace, config: Config, name: str, default: Any = None) -> Any:
-    """A contract key's value: from the config where the space searches it, else locked."""
-    value = config.values.get(name)
-    if value is None:
-        value = getattr(space.contract, name, None)
-    return default if value is None else value
-
-
-def user_path(space: SearchSpace, option: str) -> str:
-    """The path that an option names; a relative one is looked for beside the space file."""
-    path = Path(str(space.options[option])).expanduser()
-    folder = space.working_directory
-    if not path.is_absolute() and folder is not None:
-        path = Path(folder) / path
-    return str(path)
-
-
 def model_argument(
     space: SearchSpace, config: Config, trial_dir: Path
 ) -> tuple[str, dict[str, str]]:
@@ -104,49 +71,29 @@ def model_argument(
     if space.options.get("model_path") is not None:
         return user_path(space, "model_path"), {}
     if space.model is None:
-        raise BadInput(f"{space.source or space.name}: needs a model, or options.model_path")
+        raise BadInput(f"{where(space)}: needs a model, or options.model_path")
     seq_length = fact(space, config, "seq_length", DEFAULT_SEQ_LENGTH)
     text = json.dumps(hf_config(space.model, seq_length), indent=2) + "\n"
     return str(trial_dir / MODEL_FILE), {MODEL_FILE: text}
 
 
 def runner_arguments(space: SearchSpace, config: Config, context: RenderContext) -> list[str]:
-    """Arguments that both runners take, without the number of steps.
-
-    BadInput for a value that the runner has no word for.
-    """
+    """Arguments that both runners take, without the number of steps."""
     seq_length = fact(space, config, "seq_length", DEFAULT_SEQ_LENGTH)
     arguments = ["--seq-length", str(seq_length), "--seed", str(context.seed)]
     for name in ("tokenizer", "data"):
         if space.options.get(name) is not None:
             arguments += [f"--{name}", user_path(space, name)]
-    for name, flag in SWITCHES.items():
-        value = config.get(name, False)
-        if not isinstance(value, bool):
-            raise BadInput(f"parameters.{name}: {value!r} is neither true nor false")
-        arguments += [flag] if value else []
+    arguments += [flag for name, flag in SWITCHES.items() if config.get(name, False)]
     for name, flag in WORDS.items():
-        value = config.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, str) or (name == "padding" and value not in PADDINGS):
-            raise BadInput(f"parameters.{name}: {value!r} cannot be said with {flag}")
-        arguments += [flag, value]
+        if config.get(name) is not None:
+            arguments += [flag, str(config[name])]
     if context.profiler is not None:
         arguments += ["--profile", context.profiler]
         arguments += ["--profile-dir", str(context.trial_dir / "profile")]
     if context.purpose == "export" and space.options.get("save") is not None:
         arguments += ["--save", user_path(space, "save")]
     return arguments
-
-
-def under_profiler(argv: Sequence[str], context: RenderContext) -> tuple[str, ...]:
-    """The command, run under nsys with a capture range where that is asked for."""
-    if context.profiler != "nsys":
-        return tuple(argv)
-    output = str(context.trial_dir / "profile" / "nsys.%q{RANK}")
-    nsys = ("nsys", "profile", "--trace=cuda,nvtx,osrt", "--capture-range=cudaProfilerApi")
-    return (*nsys, "--capture-range-end=stop", "--force-overwrite=true", "-o", output, *argv)
 
 
 def steps_of(space: SearchSpace, context: RenderContext) -> int:

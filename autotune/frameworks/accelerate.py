@@ -9,12 +9,27 @@ node says `accelerate launch`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autotune.config import Config, ParameterValue
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks import _sft_runner as sft
+from autotune.frameworks._environment import (
+    FROM_SPACE,
+    read_environment,
+    space_environment,
+    under_profiler,
+)
+from autotune.frameworks._space import (
+    Allowed,
+    fact,
+    need_batch,
+    refuse_simulation,
+    refuse_unknown,
+    setting,
+    where,
+)
 from autotune.logs import LogFormat, format_from_metric, get_format
 from autotune.space.rule import Rule
 from autotune.trial import Job
@@ -24,7 +39,7 @@ if TYPE_CHECKING:
 
 RUNNER = "accelerate_ttt"
 MIXED_PRECISION: Mapping[str, str] = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
-OPTIMIZERS = ("adafactor", "adamw", "sgd")
+DERIVED = ("gradient_accumulation_steps",)
 NUMBERS: Mapping[str, tuple[str, type]] = {
     "micro_batch_size": ("--micro-batch-size", int),
     "gradient_accumulation_steps": ("--gradient-accumulation-steps", int),
@@ -33,11 +48,15 @@ NUMBERS: Mapping[str, tuple[str, type]] = {
     "eval_interval": ("--eval-interval", int),
 }
 """Numbers that a space may search or fix under `options`; the accumulation is derived."""
-PARAMETERS = (
-    *(name for name in NUMBERS if name != "gradient_accumulation_steps"),
-    *sft.SWITCHES, *sft.WORDS, "param_dtype",
-    "global_batch_size", "precision", "optimizer", "seq_length",
-)  # fmt: skip
+PARAMETERS: Mapping[str, Allowed] = {
+    **{name: kind for name, (_, kind) in NUMBERS.items() if name not in DERIVED},
+    "param_dtype": ("fp32", "bf16"),
+    "global_batch_size": int,
+    "seq_length": int,
+    "precision": tuple(MIXED_PRECISION),
+    "optimizer": ("adafactor", "adamw", "sgd"),
+    **sft.PARAMETERS,
+}
 OPTIONS = (
     *sft.OPTIONS, "learning_rate", "warmup_steps", "eval_interval", "eval_batch_size",
     "param_dtype", "max_steps",
@@ -45,19 +64,12 @@ OPTIONS = (
 DEFAULT_MAX_STEPS = 10_000
 
 
-def _setting(space: SearchSpace, config: Config, name: str) -> Any:
-    value = config.get(name)
-    return space.options.get(name) if value is None else value
-
-
 def _numbers(space: SearchSpace, config: Config) -> list[str]:
     arguments = []
     for name, (flag, kind) in NUMBERS.items():
-        value = _setting(space, config, name)
+        value = setting(space, config, name)
         if value is None:
             continue
-        if isinstance(value, (bool, str)) or kind(value) != value:
-            raise BadInput(f"parameters.{name}: {flag} wants {kind.__name__}, not {value!r}")
         arguments += [flag, repr(kind(value))]
     return arguments
 
@@ -69,7 +81,7 @@ def _fidelity(space: SearchSpace, context: RenderContext) -> tuple[list[str], in
         steps = sft.steps_of(space, context)
         return ["--max-steps", str(steps)], steps
     if space.objective.target is None:
-        raise BadInput(f"{space.source or space.name}: objective.target: the loss to reach")
+        raise BadInput(f"{where(space)}: objective.target: the loss to reach")
     limit = str(space.options.get("max_steps", DEFAULT_MAX_STEPS))
     return ["--max-steps", limit, "--target-loss", repr(float(space.objective.target))], None
 
@@ -81,13 +93,14 @@ class Accelerate:
 
     def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
         """None of its own: replicas are all that is laid out here."""
-        sft.refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
+        refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
+        need_batch(space)
         return ()
 
     def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
         """One process per rank, or `accelerate launch` for an export on one node."""
-        sft.refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
-        sft.refuse_simulation(self.name, context)
+        refuse_unknown(space, self.name, PARAMETERS, OPTIONS, config)
+        refuse_simulation(self.name, context)
         model, files = sft.model_argument(space, config, context.trial_dir)
         stop, steps = _fidelity(space, context)
         program = [
@@ -99,37 +112,33 @@ class Accelerate:
         argv = [context.python, "-u", *program]
         if one_node_export:
             argv = [context.python, "-m", *self._launch(space, config), *program]
-        env = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} if sft.on_cpu(space) else {}
+        cpu = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} if sft.on_cpu(space) else {}
+        env = space_environment(space, config)
         return Job(
-            argv=sft.under_profiler(argv, context),
-            env=env,
+            argv=under_profiler(argv, context),
+            env=cpu | env,
             files=files,
             per="job" if one_node_export else "rank",
             nodes=space.cluster.nodes,
             gpus_per_node=space.cluster.gpus_per_node,
             time_limit_s=space.trial.time_limit_s,
             total_steps=steps,
-            sources=dict.fromkeys(env, "the cluster has no accelerator"),
+            sources=dict.fromkeys(cpu, "the cluster has no accelerator")
+            | dict.fromkeys(env, FROM_SPACE),
         )
 
     def _words(self, space: SearchSpace, config: Config) -> list[str]:
-        precision = str(sft.fact(space, config, "precision", "fp32"))
-        if precision not in MIXED_PRECISION:
-            raise BadInput.unknown("precision", precision, MIXED_PRECISION, where="accelerate")
-        optimizer = str(sft.fact(space, config, "optimizer", "adamw"))
-        if optimizer not in OPTIMIZERS:
-            raise BadInput.unknown("optimizer", optimizer, OPTIMIZERS, where="accelerate")
+        precision = str(fact(space, config, "precision", "fp32"))
+        optimizer = str(fact(space, config, "optimizer", "adamw"))
         arguments = ["--mixed-precision", MIXED_PRECISION[precision], "--optimizer", optimizer]
-        dtype = _setting(space, config, "param_dtype")
-        if dtype not in (None, "fp32", "bf16"):
-            raise BadInput.unknown("param_dtype", str(dtype), ("fp32", "bf16"), where="accelerate")
+        dtype = setting(space, config, "param_dtype")
         arguments += ["--param-dtype", dtype] if dtype is not None else []
         if "eval_batch_size" in space.options:
             arguments += ["--eval-batch-size", str(space.options["eval_batch_size"])]
         return arguments
 
     def _launch(self, space: SearchSpace, config: Config) -> list[str]:
-        precision = MIXED_PRECISION[str(sft.fact(space, config, "precision", "fp32"))]
+        precision = MIXED_PRECISION[str(fact(space, config, "precision", "fp32"))]
         ranks = space.cluster.world_size
         arguments = ["accelerate.commands.launch", "--num_machines", "1"]
         arguments += ["--num_processes", str(ranks), "--mixed_precision", precision]
@@ -159,7 +168,7 @@ class Accelerate:
             "optimizer": given["--optimizer"],
             "param_dtype": given.get("--param-dtype"),
         }
-        return values
+        return values | read_environment(space, job.env)
 
 
 FRAMEWORK = Accelerate()

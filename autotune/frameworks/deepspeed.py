@@ -15,6 +15,21 @@ from autotune.config import Config, ParameterValue
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks import _sft_runner as sft
+from autotune.frameworks._environment import (
+    FROM_SPACE,
+    read_environment,
+    space_environment,
+    under_profiler,
+)
+from autotune.frameworks._space import (
+    Allowed,
+    fact,
+    need_batch,
+    refuse_simulation,
+    refuse_unknown,
+    setting,
+    user_path,
+)
 from autotune.logs import LogFormat, format_from_metric, get_format
 from autotune.space.rule import Rule
 from autotune.trial import Job
@@ -25,33 +40,39 @@ if TYPE_CHECKING:
 RUNNER = "deepspeed_sft"
 CONFIG_FILE = "ds_config.json"
 
-ZERO_KEYS: Mapping[str, tuple[str, type]] = {
-    "zero_stage": ("stage", int),
-    "overlap_comm": ("overlap_comm", bool),
-    "reduce_scatter": ("reduce_scatter", bool),
-    "contiguous_gradients": ("contiguous_gradients", bool),
-    "allgather_partitions": ("allgather_partitions", bool),
-    "round_robin_gradients": ("round_robin_gradients", bool),
-    "reduce_bucket_size": ("reduce_bucket_size", int),
-    "allgather_bucket_size": ("allgather_bucket_size", int),
-    "sub_group_size": ("sub_group_size", int),
-    "stage3_prefetch_bucket_size": ("stage3_prefetch_bucket_size", int),
-    "stage3_param_persistence_threshold": ("stage3_param_persistence_threshold", int),
-    "stage3_max_live_parameters": ("stage3_max_live_parameters", int),
-    "stage3_max_reuse_distance": ("stage3_max_reuse_distance", int),
+ZERO_KEYS: Mapping[str, Allowed] = {
+    "zero_stage": (0, 1, 2, 3),
+    "overlap_comm": bool,
+    "reduce_scatter": bool,
+    "contiguous_gradients": bool,
+    "allgather_partitions": bool,
+    "round_robin_gradients": bool,
+    "reduce_bucket_size": int,
+    "allgather_bucket_size": int,
+    "sub_group_size": int,
+    "stage3_prefetch_bucket_size": int,
+    "stage3_param_persistence_threshold": int,
+    "stage3_max_live_parameters": int,
+    "stage3_max_reuse_distance": int,
 }
-"""Canonical name -> key in `zero_optimization` and its type; values stand there as they are."""
+"""Keys of `zero_optimization` that are parameters under the same name, but for the stage."""
 
 OFFLOADS = ("offload_optimizer", "offload_param")
-SIZES = ("tensor_model_parallel_size", "micro_batch_size")
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 """Contract names -> DeepSpeed's; its `Adam` decouples weight decay too, as Megatron's does."""
-PRECISIONS = ("fp32", "fp16", "bf16")
 
-PARAMETERS = (
-    *SIZES, *ZERO_KEYS, *OFFLOADS, *sft.SWITCHES, *sft.WORDS, "torch_adam",
-    "global_batch_size", "precision", "optimizer", "seq_length",
-)  # fmt: skip
+PARAMETERS: Mapping[str, Allowed] = {
+    "tensor_model_parallel_size": int,
+    "micro_batch_size": int,
+    "global_batch_size": int,
+    "seq_length": int,
+    "precision": ("fp32", "fp16", "bf16"),
+    "optimizer": tuple(OPTIMIZERS),
+    "torch_adam": bool,
+    **dict.fromkeys(OFFLOADS, bool),
+    **ZERO_KEYS,
+    **sft.PARAMETERS,
+}
 OPTIONS = (
     *sft.OPTIONS, "load", "learning_rate", "weight_decay", "betas", "eps", "momentum",
     "gradient_clipping", "torch_adam", "wall_clock_breakdown", "ds_config",
@@ -59,7 +80,7 @@ OPTIONS = (
 
 
 def ds_config(space: SearchSpace, config: Config) -> dict[str, Any]:
-    """The whole DeepSpeed config of one point. BadInput for a value it cannot express.
+    """The whole DeepSpeed config of one point. BadInput where `options.ds_config` contradicts it.
 
     `train_batch_size` is left out under AutoTP: DeepSpeed multiplies the micro batch with all
     ranks there, tensor-parallel ones included, and would refuse the true figure.
@@ -70,7 +91,7 @@ def ds_config(space: SearchSpace, config: Config) -> dict[str, Any]:
         "gradient_accumulation_steps": config["gradient_accumulation_steps"],
         "zero_optimization": _zero_optimization(config),
         "optimizer": _optimizer(space, config),
-        **_precision(str(sft.fact(space, config, "precision", "fp32"))),
+        **_precision(str(fact(space, config, "precision", "fp32"))),
         "gradient_clipping": space.options.get("gradient_clipping", 1.0),
         "steps_per_print": 1,
         "log_level": "info",
@@ -79,40 +100,28 @@ def ds_config(space: SearchSpace, config: Config) -> dict[str, Any]:
     if tensor_parallel > 1:
         result["tensor_parallel"] = {"autotp_size": tensor_parallel}
     else:
-        result["train_batch_size"] = sft.fact(space, config, "global_batch_size")
+        result["train_batch_size"] = fact(space, config, "global_batch_size")
     if config.get("offload_optimizer", False) and _torch_adam(space, config):
         result["zero_force_ds_cpu_optimizer"] = False
     return _with_users_keys(space, result)
 
 
 def _zero_optimization(config: Config) -> dict[str, Any]:
-    zero: dict[str, Any] = {"stage": 0}
-    for name, (key, kind) in ZERO_KEYS.items():
-        value = config.get(name)
-        if value is None:
-            continue
-        if type(value) is not kind:
-            raise BadInput(f"parameters.{name}: DeepSpeed wants {kind.__name__}, not {value!r}")
-        zero[key] = value
-    if zero["stage"] not in (0, 1, 2, 3):
-        raise BadInput(f"parameters.zero_stage: DeepSpeed has 0 to 3, not {zero['stage']!r}")
-    for name in OFFLOADS:
-        wanted = config.get(name, False)
-        if not isinstance(wanted, bool):
-            raise BadInput(f"parameters.{name}: {wanted!r} is neither true nor false")
-        if wanted:
-            zero[name] = {"device": "cpu", "pin_memory": True}
-    return zero
+    zero = {_key(name): config[name] for name in ZERO_KEYS if config.get(name) is not None}
+    offload = {"device": "cpu", "pin_memory": True}
+    return {"stage": 0, **zero, **{name: offload for name in OFFLOADS if config.get(name, False)}}
+
+
+def _key(name: str) -> str:
+    return "stage" if name == "zero_stage" else name
 
 
 def _torch_adam(space: SearchSpace, config: Config) -> bool:
-    return bool(config.get("torch_adam", space.options.get("torch_adam", True)))
+    return bool(setting(space, config, "torch_adam", True))
 
 
 def _optimizer(space: SearchSpace, config: Config) -> dict[str, Any]:
-    name = str(sft.fact(space, config, "optimizer", "adamw"))
-    if name not in OPTIMIZERS:
-        raise BadInput.unknown("optimizer", name, OPTIMIZERS, where="contract.optimizer")
+    name = str(fact(space, config, "optimizer", "adamw"))
     options = space.options
     parameters: dict[str, Any] = {
         "lr": float(options.get("learning_rate", 1e-5)),
@@ -128,8 +137,6 @@ def _optimizer(space: SearchSpace, config: Config) -> dict[str, Any]:
 
 
 def _precision(precision: str) -> dict[str, Any]:
-    if precision not in PRECISIONS:
-        raise BadInput.unknown("precision", precision, PRECISIONS, where="DeepSpeed")
     return {name: {"enabled": name == precision} for name in ("bf16", "fp16")}
 
 
@@ -150,7 +157,8 @@ class DeepSpeed:
 
     def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
         """What DeepSpeed refuses, or would silently ignore."""
-        sft.refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
+        refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
+        need_batch(space)
         zero = "zero_stage" if "zero_stage" in space.parameters else "0"
         rules = [
             (f"{zero} < 3 or tensor_model_parallel_size == 1", "AutoTP is off under ZeRO-3"),
@@ -168,8 +176,8 @@ class DeepSpeed:
 
     def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
         """One process per rank; its files are the config and, where none is given, the model."""
-        sft.refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
-        sft.refuse_simulation(self.name, context)
+        refuse_unknown(space, self.name, PARAMETERS, OPTIONS, config)
+        refuse_simulation(self.name, context)
         model, files = sft.model_argument(space, config, context.trial_dir)
         files[CONFIG_FILE] = json.dumps(ds_config(space, config), indent=2) + "\n"
         steps = sft.steps_of(space, context)
@@ -179,18 +187,20 @@ class DeepSpeed:
             "--steps", str(steps), *sft.runner_arguments(space, config, context),
         ]  # fmt: skip
         if context.purpose == "export" and space.options.get("load") is not None:
-            argv += ["--load", sft.user_path(space, "load")]
-        env = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"} if sft.on_cpu(space) else {}
+            argv += ["--load", user_path(space, "load")]
+        cpu = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"} if sft.on_cpu(space) else {}
+        env = space_environment(space, config)
         return Job(
-            argv=sft.under_profiler(argv, context),
-            env=env,
+            argv=under_profiler(argv, context),
+            env=cpu | env,
             files=files,
             per="rank",
             nodes=space.cluster.nodes,
             gpus_per_node=space.cluster.gpus_per_node,
             time_limit_s=space.trial.time_limit_s,
             total_steps=steps,
-            sources=dict.fromkeys(env, "the cluster has no accelerator"),
+            sources=dict.fromkeys(cpu, "the cluster has no accelerator")
+            | dict.fromkeys(env, FROM_SPACE),
         )
 
     def log_format(self, space: SearchSpace) -> LogFormat:
@@ -207,7 +217,7 @@ class DeepSpeed:
         accumulation = given["gradient_accumulation_steps"]
         micro_batch = given["train_micro_batch_size_per_gpu"]
         values = sft.read_runner_arguments(job.argv)
-        values |= {name: zero.get(key) for name, (key, _) in ZERO_KEYS.items()}
+        values |= {name: zero.get(_key(name)) for name in ZERO_KEYS}
         values |= {name: name in zero for name in OFFLOADS}
         enabled = [name for name in ("bf16", "fp16") if given[name]["enabled"]]
         values |= {
@@ -219,7 +229,7 @@ class DeepSpeed:
             "torch_adam": optimizer["params"].get("torch_adam"),
             "optimizer": next(k for k, v in OPTIMIZERS.items() if v == optimizer["type"]),
         }
-        return values
+        return values | read_environment(space, job.env)
 
 
 FRAMEWORK = DeepSpeed()

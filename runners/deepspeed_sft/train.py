@@ -109,7 +109,23 @@ def build_engine(args: argparse.Namespace, config: dict):
         )
     if args.load:
         engine.load_checkpoint(args.load)
+    else:
+        forget_dry_step(engine)
     return engine
+
+
+def forget_dry_step(engine) -> None:
+    """Sets Adam's step count back to 0 before training.
+
+    Some of DeepSpeed's wrappers (low precision at ZeRO-0) allocate the optimizer's states by a
+    step with zero gradients, which counts: bias correction would then shrink the first real
+    updates by a quarter, and losses would differ from those of every other stage.
+    """
+    for state in engine.basic_optimizer.state.values():
+        if torch.is_tensor(state.get("step")):
+            state["step"].zero_()
+        elif "step" in state:
+            state["step"] = 0
 
 
 class Trainer:

@@ -109,12 +109,16 @@ def _render(
             "zero_stage",
         ),
         ({"options": "{learning_rat: 1}"}, "learning_rate"),
+        ({"parameters": "{zero_stage: {values: [1]}}"}, "micro_batch_size is missing"),
         ({"precision": "fp8"}, "precision 'fp8'"),
         ({"optimizer": "lion"}, "optimizer 'lion'"),
-        ({"parameters": "{micro_batch_size: {values: [1]}, zero_stage: {values: [4]}}"}, "0 to 3"),
+        (
+            {"parameters": "{micro_batch_size: {values: [1]}, zero_stage: {values: [4]}}"},
+            "Known: 0, 1, 2, 3",
+        ),
         (
             {"parameters": "{micro_batch_size: {values: [1]}, reduce_bucket_size: {values: [a]}}"},
-            "DeepSpeed wants int",
+            "type int is wanted",
         ),
         (
             {"parameters": "{micro_batch_size: {values: [1]}, padding: {values: [shortest]}}"},

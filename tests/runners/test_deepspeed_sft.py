@@ -139,6 +139,16 @@ def test_losses_are_those_of_one_plain_process(
     assert [sample.loss for sample in samples] == pytest.approx(reference, abs=2e-5)
 
 
+def test_low_precision_keeps_fp32_masters_and_an_honest_first_step(
+    reference: list[float], run_job: RunJob, tmp_path: Path
+) -> None:
+    """ZeRO-0's wrapper counts a dry Adam step, which used to shrink the first updates."""
+    space = parse_space(SPACE.replace("precision: fp32", "precision: bf16"))
+    job = DEEPSPEED.render(space, _config(space), RenderContext(tmp_path))
+    samples = _samples(space, run_job(job, tmp_path))
+    assert [sample.loss for sample in samples] == pytest.approx(reference, abs=8e-3)
+
+
 def test_autotp_tokens_are_true_where_deepspeed_counts_twice(
     space: SearchSpace, reference: list[float], run_job: RunJob, tmp_path: Path
 ) -> None:
