@@ -43,7 +43,7 @@ def diagnose(
     if found is not None and found.kind not in AFTERMATH:
         return to_diagnosis(found)
     if status is None:
-        return to_diagnosis(found) if found is not None else _judge_figures(tally, min_steps)
+        return _judge_file(found, tally, min_steps)
     ended = _how_it_ended(status, hung, stopped_early)
     if ended is not None:
         return ended
@@ -53,6 +53,17 @@ def diagnose(
     if found is not None and stopped_early:
         return to_diagnosis(found)
     return _judge_figures(tally, min_steps)
+
+
+def _judge_file(found: Finding | None, tally: SampleTally, min_steps: int) -> Diagnosis:
+    """A log file alone: a shell's bare ``Killed`` is most likely the host's memory killer."""
+    if found is None:
+        return _judge_figures(tally, min_steps)
+    verdict = to_diagnosis(found)
+    if found.kind == "killed":
+        reason = f"most likely the host's memory killer: {found.lines[0]}"
+        return Diagnosis(Outcome.OOM_HOST, reason, verdict.evidence)
+    return verdict
 
 
 def _decisive(

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from autotune.logs.failure_rows import ROWS
-from autotune.logs.failures import AFTERMATH, KINDS, STEMS, Row
+from autotune.logs.failures import AFTERMATH, DOUBTFUL, KINDS, STEMS, Row
+from autotune.logs.named_parameters import names_parameters, states_demand
 from autotune.logs.tally import SampleTally
 from autotune.trial import Diagnosis
 
 KEEP_LINES = 4
 KEEP_CHARACTERS = 600
 SURVIVED_BY = 2
+MAX_RANKS = 4096
+
+_EXCEPTION = re.compile(r"(?:^|[\s\]:>|(])((?:\w+\.)*\w*(?:error|exception))\b:? *(.*)$")
+_REFUSALS = frozenset({"assertionerror", "valueerror", "runtimeerror", "exception", "typeerror"})
+_SOURCE_LINE = re.compile(r"\bassert\b|^\s")
+_CARETS = re.compile(r"(?:\[\w+\]:)?[\s~^]*$")
+_FINISHED = re.compile(
+    r"training completed|finished training|training (?:is )?(?:done|complete|finished)"
+    r"|after training is done|`trainer\.fit` stopped|exits successfully|successfully finished"
+    r"|\"run_stop\".*\"success\""
+)
 
 
 @dataclass
@@ -27,14 +40,14 @@ class Finding:
     parameters: tuple[str, ...] = ()
 
 
-def _index() -> dict[str, tuple[Row, ...]]:
-    by_stem: dict[str, list[Row]] = {stem: [] for stem in STEMS}
-    for row in ROWS:
-        by_stem[next(stem for stem in STEMS if stem in row.needle)].append(row)
-    return {stem: tuple(rows) for stem, rows in by_stem.items()}
+def _index() -> tuple[tuple[str, tuple[tuple[int, Row], ...]], ...]:
+    """Rows with their place in the table, under the first stem that their needle contains."""
+    by_stem: dict[str, list[tuple[int, Row]]] = {stem: [] for stem in STEMS}
+    for place, row in enumerate(ROWS):
+        by_stem[next(stem for stem in STEMS if stem in row.needle)].append((place, row))
+    return tuple((stem, tuple(rows)) for stem, rows in by_stem.items() if rows)
 
 
-_ORDER = {row: place for place, row in enumerate(ROWS)}
 _BY_STEM = _index()
 
 
@@ -43,33 +56,34 @@ class EvidenceCollector:
 
     def __init__(self) -> None:
         self.findings: dict[str, Finding] = {}
+        self._previous: dict[int, str] = {}
+        self._finished_s: float | None = None
 
     def feed(self, line: str, rank: int = 0, arrival_s: float = 0.0) -> None:
         """Looks at one clean line. Never raises; keeps at most four lines a kind."""
         lowered = line.lower()
         kind = _kind_of(lowered)
-        if kind is None:
-            return
-        found = self.findings.get(kind)
-        if found is None:
-            found = self.findings[kind] = Finding(kind, first_arrival_s=arrival_s)
-        found.count += 1
-        found.last_arrival_s = max(arrival_s, found.last_arrival_s)
-        if len(found.ranks) < 1024:
-            found.ranks.add(rank)
-        if len(found.lines) < KEEP_LINES:
-            found.lines.append(line.strip()[:KEEP_CHARACTERS])
+        if kind is not None:
+            kind, parameters = self._look_closer(kind, lowered, rank)
+            if kind is not None:
+                self._note(kind, line, rank, arrival_s, parameters)
+        elif _FINISHED.search(lowered) is not None:
+            self._finished_s = arrival_s
+        if rank in self._previous or len(self._previous) < MAX_RANKS:
+            if not _CARETS.match(line):
+                self._previous[rank] = line
 
     def decisive(
         self, tally: SampleTally | None = None, ignore: frozenset[str] = frozenset()
     ) -> Finding | None:
         """The most telling finding that the run did not survive; None without one.
 
-        A failure followed by two or more measured steps was caught.
+        A failure followed by two or more measured steps was caught, a mere traceback also when
+        the program said afterwards that it was done.
         """
         for kind in KINDS:
             found = self.findings.get(kind)
-            if found is not None and kind not in ignore and not _survived(found, tally):
+            if found is not None and kind not in ignore and not self._survived(found, tally):
                 return found
         return None
 
@@ -77,6 +91,51 @@ class EvidenceCollector:
         """A verdict that needs no exit status, for which no time limit need be awaited."""
         found = self.decisive(tally, ignore=AFTERMATH)
         return None if found is None else to_diagnosis(found)
+
+    def _note(
+        self, kind: str, line: str, rank: int, arrival_s: float, parameters: tuple[str, ...]
+    ) -> None:
+        found = self.findings.get(kind)
+        if found is None:
+            found = self.findings[kind] = Finding(kind, first_arrival_s=arrival_s)
+        found.count += 1
+        found.last_arrival_s = max(arrival_s, found.last_arrival_s)
+        if len(found.ranks) < MAX_RANKS:
+            found.ranks.add(rank)
+        if len(found.lines) < KEEP_LINES:
+            found.lines.append(line.strip()[:KEEP_CHARACTERS])
+        found.parameters = tuple(dict.fromkeys((*found.parameters, *parameters)))
+
+    def _look_closer(
+        self, kind: str, lowered: str, rank: int
+    ) -> tuple[str | None, tuple[str, ...]]:
+        """Tells a refused configuration from a crash, and warnings from both."""
+        if kind in DOUBTFUL and "warning" in lowered:
+            return None, ()
+        if kind == "config":
+            return kind, names_parameters(lowered)
+        if kind != "crash":
+            return kind, ()
+        raised = _EXCEPTION.search(lowered)
+        if raised is None or raised.group(1).rpartition(".")[2] not in _REFUSALS:
+            return kind, ()
+        message = raised.group(2)
+        if not message and raised.group(1).endswith("assertionerror"):
+            message = self._previous.get(rank, "")
+            message = message if _SOURCE_LINE.search(message) else ""
+        parameters = names_parameters(message)
+        refused = states_demand(message) and (bool(parameters) or "assertionerror" in lowered)
+        return ("config", parameters) if refused else (kind, ())
+
+    def _survived(self, found: Finding, tally: SampleTally | None) -> bool:
+        if found.kind in ("crash", "cancelled") and self._finished_s is not None:
+            if self._finished_s > found.last_arrival_s:
+                return True
+        if tally is None:
+            return False
+        if found.kind == "nan":
+            return tally.finite_losses_after(found.last_arrival_s) >= SURVIVED_BY
+        return tally.measured_after(found.last_arrival_s) >= SURVIVED_BY
 
 
 def to_diagnosis(found: Finding) -> Diagnosis:
@@ -88,18 +147,13 @@ def to_diagnosis(found: Finding) -> Diagnosis:
 
 def _kind_of(lowered: str) -> str | None:
     best: Row | None = None
-    for stem, rows in _BY_STEM.items():
+    first = len(ROWS)
+    for stem, rows in _BY_STEM:
         if stem in lowered:
-            for row in rows:
-                if (best is None or _ORDER[row] < _ORDER[best]) and row.fits(lowered):
-                    best = row
+            for place, row in rows:
+                if place >= first:
+                    break
+                if row.fits(lowered):
+                    best, first = row, place
                     break
     return None if best is None else best.kind
-
-
-def _survived(found: Finding, tally: SampleTally | None) -> bool:
-    if tally is None:
-        return False
-    if found.kind == "nan":
-        return tally.finite_losses_after(found.last_arrival_s) >= SURVIVED_BY
-    return tally.measured_after(found.last_arrival_s) >= SURVIVED_BY

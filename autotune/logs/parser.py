@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from autotune.logs.format import LinePattern, LogFormat
 from autotune.logs.prefix import split_rank
 from autotune.logs.samples import to_figures, to_sample
+from autotune.logs.tally import is_measured
 from autotune.trial import StepSample
 
 MAX_STREAMS = 4096
 MAX_NOTES = 20
 _OVERLAP = 80
+_BAR_END = re.compile(r"(?<=\])(?=[^\[\]%]{0,80}%\|)")
 
 
 @dataclass
@@ -45,6 +47,7 @@ class _Table:
     continues: re.Pattern[str] | None
     held: dict[int, _Held] = field(default_factory=dict)
     last_step: dict[int, float] = field(default_factory=dict)
+    locks: dict[int, float] = field(default_factory=dict)
 
 
 def _prepare(log_format: LogFormat) -> _Table:
@@ -64,7 +67,9 @@ class Parser:
     """Reads one trial's log by a format, or by the members of one such as ``auto``.
 
     ``matched`` names the format that took the last line (None: no format did); ``notes`` holds
-    contradictions seen, at most twenty.
+    contradictions seen, at most twenty. Once the lines of a format were seen, the formats
+    trusted less only add memory and extra figures to its steps, and a format that reads any
+    line (one without a needle) is not asked at all.
     """
 
     def __init__(self, log_format: LogFormat) -> None:
@@ -73,6 +78,7 @@ class Parser:
         self._tables = [_prepare(one) for one in ordered]
         self._bare_rank = all(one.bare_rank for one in ordered)
         self._by_user = any(one.by_user for one in ordered)
+        self._leader: _Table | None = None
         self.matched: str | None = None
         self.notes: list[str] = []
 
@@ -82,6 +88,12 @@ class Parser:
         A rank named in front of the line is believed over the file's. Never raises.
         """
         self.matched = None
+        if line.count("%|") > 1:
+            parts = _BAR_END.split(line)
+            return [one for part in parts for one in self._feed(part, arrival_s, rank)]
+        return self._feed(line, arrival_s, rank)
+
+    def _feed(self, line: str, arrival_s: float, rank: int) -> list[StepSample]:
         samples: list[StepSample] = []
         for one in self._tables:
             if one.held and rank in one.held:
@@ -101,7 +113,7 @@ class Parser:
     def finish(self) -> list[StepSample]:
         """What was still held open when the log ended."""
         samples = []
-        for one in self._tables:
+        for one in list(self._tables):
             for stream in list(one.held):
                 samples += self._release(one, stream)
         return samples
@@ -112,22 +124,31 @@ class Parser:
         named, text = (None, line) if self._by_user else split_rank(line, self._bare_rank)
         rank = stream if named is None else named
         figures: dict[str, float] = {}
-        opened = _search(one.opens, text, figures)
-        if opened:
+        if _search(one.opens, text, figures):
             _search(one.inside, text, figures)
-            samples = self._release(one, stream)
-            if "step" in figures and len(one.last_step) < MAX_STREAMS:
-                one.last_step[stream] = figures["step"]
-            if one.complete is None or one.complete.search(text):
-                return [*samples, self._sample(figures, rank, arrival_s)]
-            if len(one.held) < MAX_STREAMS:
-                one.held[stream] = _Held(figures, text[-_OVERLAP:], arrival_s, rank)
-            return samples
+            if not _locked(one, stream, figures):
+                return []
+            return self._open(one, _Held(figures, text, arrival_s, rank), stream)
         if not _search(one.beside, text, figures):
             return None
         samples = self._release(one, stream)
         figures.setdefault("step", one.last_step.get(stream, 0.0))
-        return [*samples, self._sample(figures, rank, arrival_s)]
+        return samples + self._sample(one, figures, rank, arrival_s)
+
+    def _open(self, one: _Table, step: _Held, stream: int) -> list[StepSample]:
+        samples = self._release(one, stream)
+        figures = step.figures
+        if "step" in figures:
+            if stream in one.last_step or len(one.last_step) < MAX_STREAMS:
+                one.last_step[stream] = figures["step"]
+        elif stream in one.last_step and not one.format.by_user:
+            figures["step"] = one.last_step[stream]
+        if one.complete is not None and not one.complete.search(step.tail):
+            if len(one.held) < MAX_STREAMS:
+                step.tail = step.tail[-_OVERLAP:]
+                one.held[stream] = step
+            return samples
+        return samples + self._sample(one, figures, step.rank, step.arrival_s)
 
     def _continue(self, one: _Table, line: str, stream: int) -> list[StepSample]:
         held = one.held[stream]
@@ -149,13 +170,47 @@ class Parser:
         held = one.held.pop(stream, None)
         if held is None:
             return []
-        return [self._sample(held.figures, held.rank, held.arrival_s)]
+        if "step" in held.figures:
+            one.last_step[stream] = held.figures["step"]
+        return self._sample(one, held.figures, held.rank, held.arrival_s)
 
-    def _sample(self, figures: dict[str, float], rank: int, arrival_s: float) -> StepSample:
+    def _sample(
+        self, one: _Table, figures: dict[str, float], rank: int, arrival_s: float
+    ) -> list[StepSample]:
         sample, note = to_sample(figures, rank, arrival_s)
         if note is not None and len(self.notes) < MAX_NOTES:
             self.notes.append(note)
-        return sample
+        leader = self._leader
+        if leader is one or len(self._tables) == 1:
+            return [sample]
+        if leader is not None and leader.format.precedence < one.format.precedence:
+            step = leader.last_step.get(rank, next(iter(leader.last_step.values()), None))
+            return [_beside_the_leader(sample, None if step is None else int(step))]
+        if is_measured(sample) or sample.loss is not None:
+            self._leader = one
+            if "" not in one.needles:
+                self._tables = [table for table in self._tables if "" not in table.needles]
+        return [sample]
+
+
+def _beside_the_leader(sample: StepSample, step: int | None) -> StepSample:
+    return StepSample(
+        step=step,
+        memory_gib=sample.memory_gib,
+        rank=sample.rank,
+        arrival_s=sample.arrival_s,
+        extra=sample.extra,
+    )
+
+
+def _locked(one: _Table, stream: int, figures: dict[str, float]) -> bool:
+    """Whether the line is of the job that was seen first in this stream."""
+    name = one.format.lock
+    if name is None or name not in figures:
+        return True
+    if len(one.locks) < MAX_STREAMS:
+        one.locks.setdefault(stream, figures[name])
+    return one.locks.get(stream) == figures[name]
 
 
 def _search(patterns: tuple[LinePattern, ...], text: str, figures: dict[str, float]) -> bool:
