@@ -185,9 +185,7 @@ def test_a_checkpoint_folder_and_its_weights_are_used(
     checkpoint = tmp_path / "checkpoint"
     other = build_model(str(tmp_path / "config.json"), torch.float32, SEED + 1)
     other.save_pretrained(checkpoint)
-    with_model = space.model_copy(
-        update={"options": {**space.options, "model_path": str(checkpoint)}}
-    )
+    with_model = parse_space(SPACE, overrides=[f"options.model_path={checkpoint}"])
     job = DEEPSPEED.render(with_model, config, RenderContext(tmp_path, profiler="torch"))
     assert "model/config.json" not in job.files
     samples = _samples(space, run_job(job, tmp_path))
