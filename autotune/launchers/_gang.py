@@ -217,16 +217,56 @@ def check_program(job: Job, options: GangOptions, trial_dir: Path) -> None:
         )
 
 
-def supervisor_argv(options: GangOptions, trial_dir: Path, index: str, script: Path) -> list[str]:
-    """The command that runs part ``index`` (``env``: told by srun or mpirun) of a gang."""
-    python = options.node_python
-    return [python, "-I", "-S", str(script), str(trial_dir / "gang.json"), index]
+def supervisor_argv(options: GangOptions, trial_dir: Path, index: str) -> list[str]:
+    """The command that runs part ``index`` of a gang on this host."""
+    gang = str(trial_dir.absolute() / "gang.json")
+    return [options.node_python, "-I", "-S", str(SUPERVISOR), gang, index]
 
 
-def read_exits(trial_dir: Path, token: str, parts: int) -> list[dict[str, Any]] | None:
+def carried_argv(options: GangOptions, trial_dir: Path) -> list[str]:
+    """The command that runs a part on any node that sees the trial's folder.
+
+    The supervisor is copied there, since nodes need not see the controller's installation;
+    which part it is, srun or mpirun tell.
+    """
+    for source in (SUPERVISOR, SUPERVISOR.with_name("nvml.py")):
+        shutil.copyfile(source, trial_dir / source.name)
+    script, gang = trial_dir.absolute() / SUPERVISOR.name, trial_dir.absolute() / "gang.json"
+    return [options.node_python, "-I", "-S", str(script), str(gang), "env"]
+
+
+def sweep_argv(options: GangOptions, trial_dir: Path, token: str) -> list[str]:
+    """What an engine runs once on each node to end what carries a token."""
+    script = trial_dir.absolute() / SUPERVISOR.name
+    return [options.node_python, "-I", "-S", str(script), "--sweep", token]
+
+
+def told_spec(trial_dir: Path | str) -> dict[str, Any]:
+    """The gang's description as it was written; InfrastructureError when it is gone."""
+    path = Path(trial_dir) / "gang.json"
+    spec = supervisor.read_object(str(path))
+    if spec is None:
+        raise InfrastructureError(f"{path}: missing or damaged; its gang cannot be followed.")
+    return spec
+
+
+def started_parts(trial_dir: Path, token: str) -> list[int]:
+    """Indices of the parts whose supervisors have told that they started."""
+    found = []
+    for path in trial_dir.glob("supervisor.*.json"):
+        told = supervisor.read_object(str(path))
+        if told and told.get("token") == token:
+            found.append(int(told["index"]))
+    return sorted(found)
+
+
+def read_exits(trial_dir: Path, token: str) -> list[dict[str, Any]] | None:
     """The exit records of all parts, by index; None until every one of them stands."""
+    spec = supervisor.read_object(str(trial_dir / "gang.json"))
+    if spec is None or spec.get("token") != token:
+        return None
     records = []
-    for index in range(parts):
+    for index in range(int(spec["parts"])):
         record = supervisor.read_object(str(trial_dir / f"exit.{index}.json"))
         if record is None or record.get("token") != token:
             return None
@@ -242,17 +282,23 @@ def status_of(records: list[dict[str, Any]], state: GangState = "exited") -> Gan
             exits.append(RankExit(rank["rank"], rank["code"], rank["signal"], record["host"]))
     peaks = [gpu["peak_gib"] for record in records for gpu in record["gpus"]]
     reasons = {record["ended_by"] for record in records}
+    failed = any(record["failed"] for record in records)
     return GangStatus(
         state=state,
         exits=tuple(sorted(exits, key=lambda entry: entry.rank)),
         deadline_hit="deadline" in reasons,
         oom_kill=any(record["oom_kill"] for record in records),
-        cancelled=bool(reasons & {"cancel", "signal"}) and "deadline" not in reasons,
+        cancelled="cancel" in reasons or ("signal" in reasons and not failed),
         detail="; ".join(describe(record) for record in records if describe(record)),
         nodes=tuple(dict.fromkeys(record["host"] for record in records)),
         peak_memory_gib=max(peaks) if peaks else None,
         gpu_seconds=sum(record["gpu_seconds"] for record in records),
     )
+
+
+def with_oom(status: GangStatus, oom_kill: bool) -> GangStatus:
+    """The status, the memory killer noted where the engine saw it."""
+    return dataclasses.replace(status, oom_kill=True) if oom_kill else status
 
 
 def describe(record: Mapping[str, Any]) -> str:

@@ -52,8 +52,9 @@ ALLOWED_NAMES = frozenset(
 )
 ALLOWED_PREFIXES = tuple(
     "LC_ CONDA_ CUDA_ NVIDIA_ NCCL_ OMP_ MKL_ OPENBLAS_ KMP_ GOMP_ TORCH PYTORCH_ TRITON_ GLOO_ "
-    "UCX_ FI_ OMPI_ PMIX_ PMI_ SLURM_ HF_ TRANSFORMERS_ DS_ DEEPSPEED_ MEGATRON_ NVTE_ NEMO_ "
-    "ROCR_ HIP_ HSA_ RCCL_ XLA_ APPTAINER_ SINGULARITY_ ENROOT_ PYXIS_ IBV_ RDMAV_".split()
+    "UCX_ FI_ OMPI_ OPAL_ ORTE_ PMIX_ PMI_ SLURM_ HF_ TRANSFORMERS_ DS_ DEEPSPEED_ MEGATRON_ "
+    "NVTE_ NEMO_ ROCR_ HIP_ HSA_ RCCL_ XLA_ APPTAINER_ SINGULARITY_ ENROOT_ PYXIS_ IBV_ "
+    "RDMAV_".split()
 )
 SECRET_PARTS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
@@ -443,7 +444,8 @@ class Supervisor:
         if per != "rank":
             return [(self.index, 0)]
         if self.spec["unit"] == "rank":
-            return [(self.index, self.index % local_size)]
+            told = os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", self.index % local_size)
+            return [(self.index, int(told))]
         return [(self.index * local_size + local, local) for local in range(local_size)]
 
     def rendezvous(self) -> tuple[str, int]:
@@ -712,7 +714,7 @@ class Supervisor:
         }
 
     def run(self, umask: int, wake: int) -> bool:
-        """Start, watch, end; writes the exit record and returns whether all went well."""
+        """Start, watch, end; returns whether the exit record stands."""
         identity = {"pid": os.getpid(), "token": self.spec["token"], "index": self.index}
         identity["start_time"] = (process_stat(os.getpid()) or ("", 0, 0))[2]
         identity.update({"host": os.uname().nodename, "boot_id": boot_id()})
@@ -726,19 +728,19 @@ class Supervisor:
             self.begin_end("start", 0.0, time.monotonic())
         self.watch(wake)
         self.end_containers()
-        record = self.record()
-        self.tell(record)
-        return not record["failed"] and record["ended_by"] is None
+        return self.tell(self.record())
 
-    def tell(self, record: dict[str, Any]) -> None:
+    def tell(self, record: dict[str, Any]) -> bool:
         """Write the exit record; a full disk gets half a minute to recover."""
         path = os.path.join(self.folder, f"exit.{self.index}.json")
         for attempt in range(30):
             try:
-                return write_whole(path, record)
+                write_whole(path, record)
+                return True
             except OSError as error:
                 print(f"autotune: {path}: {error}", file=sys.stderr, flush=True)
                 time.sleep(min(1.0, 0.1 * (attempt + 1)))
+        return False
 
 
 def start_sampler() -> Any:
@@ -768,8 +770,28 @@ def part_index(word: str) -> int:
     raise SystemExit("supervisor: INDEX is env, but neither mpirun nor srun started this process")
 
 
+def sweep(token: str) -> int:
+    """Kill all that carries a token on this host; 0 when nothing is left."""
+    bound = time.monotonic() + KILL_BOUND_S
+    while True:
+        found = [entry for entry in marked(f"AUTOTUNE_TOKEN={token}") if entry[0] != os.getpid()]
+        if not found or time.monotonic() > bound:
+            break
+        for pid, start_time in found:
+            send_signal(pid, start_time, signal.SIGKILL)
+        time.sleep(0.05)
+    for pid, _ in found:
+        print(f"autotune: {os.uname().nodename}: process {pid} cannot be killed", flush=True)
+    return 1 if found else 0
+
+
 def main(arguments: list[str]) -> int:
-    """``supervisor.py GANG_JSON INDEX``: 0 when every rank ended well, else 1."""
+    """``supervisor.py GANG_JSON INDEX``: 0 once an exit record stands, however the ranks ended.
+
+    (mpirun and srun would end the other nodes at once on anything else, exit records and all.)
+    """
+    if arguments[0] == "--sweep":
+        return sweep(arguments[1])
     path, index = os.path.abspath(arguments[0]), part_index(arguments[1])
     spec = read_object(path)
     if spec is None:

@@ -1,0 +1,102 @@
+"""Slurm's commands as functions: arguments in, facts out, its refusals as our errors."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+from collections.abc import Mapping
+
+from autotune.errors import BadInput, InfrastructureError
+
+COMMAND_BOUND_S = 60.0
+USER_FAULTS = re.compile(
+    r"invalid|not available|unrecognized|unable to open file|more processors requested|"
+    r"unknown option|not permitted|node count specification|exceeds|policy|must specify",
+    re.IGNORECASE,
+)
+FIELD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
+
+
+def run(argv: list[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever its exit status.
+
+    BadInput when it is not installed; InfrastructureError when it does not answer.
+    """
+    try:
+        return subprocess.run(
+            argv,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=COMMAND_BOUND_S,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise BadInput(f"no program {argv[0]!r}: run on a host with Slurm's commands") from error
+    except subprocess.TimeoutExpired as error:
+        raise InfrastructureError(
+            f"{argv[0]} did not answer within {COMMAND_BOUND_S:.0f} s: is slurmctld up?"
+        ) from error
+
+
+def sbatch(argv: list[str], env: Mapping[str, str]) -> str:
+    """Submit; the job id. BadInput when Slurm refuses the request, else InfrastructureError."""
+    done = run(argv, env)
+    job_id = done.stdout.strip().partition(";")[0]
+    if done.returncode == 0 and job_id.isdigit():
+        return job_id
+    told = done.stderr.strip() or f"exit code {done.returncode}"
+    name = next(word for word in argv if word.startswith("--job-name="))
+    run(["scancel", name.replace("--job-name", "--name")])  # it may have been queued all the same
+    if USER_FAULTS.search(told):
+        raise BadInput(f"sbatch refuses: {told}. Correct the launcher's options.")
+    raise InfrastructureError(f"sbatch failed: {told}. `autotune resume` tries again.")
+
+
+def scancel(job_id: str) -> None:
+    """Ask Slurm to end a job; it sends TERM, and KILL after its KillWait."""
+    run(["scancel", job_id])
+
+
+def show_job(job_id: str) -> dict[str, str]:
+    """scontrol's facts about a job; empty once it was forgotten (MinJobAge after its end).
+
+    InfrastructureError when slurmctld cannot be reached.
+    """
+    done = run(["scontrol", "--oneliner", "show", "job", job_id])
+    if done.returncode == 0:
+        return dict(FIELD.findall(done.stdout))
+    if "invalid job id" in done.stderr.lower():
+        return {}
+    raise InfrastructureError(f"scontrol show job {job_id}: {done.stderr.strip()}")
+
+
+def job_named(name: str) -> str | None:
+    """The id of a job of ours with this name, queued, running or just ended; None for none."""
+    done = run(["squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i"])
+    if done.returncode != 0:
+        raise InfrastructureError(f"squeue: {done.stderr.strip()}")
+    return done.stdout.split()[0] if done.stdout.split() else None
+
+
+def time_left_s(job_id: str) -> float:
+    """Seconds until a job's time limit, infinity for none; InfrastructureError when unknown."""
+    done = run(["squeue", "--noheader", f"--jobs={job_id}", "--format=%L"])
+    text = done.stdout.strip()
+    if done.returncode != 0 or not text or text == "INVALID":
+        raise InfrastructureError(f"allocation {job_id} is over or unknown: {done.stderr.strip()}")
+    return parse_duration_s(text)
+
+
+def parse_duration_s(text: str) -> float:
+    """Slurm's ``[days-][[hours:]minutes:]seconds`` in seconds; UNLIMITED and NOT_SET: infinity."""
+    if text in ("UNLIMITED", "NOT_SET"):
+        return math.inf
+    days, dash, clock = text.rpartition("-")
+    seconds = 0.0
+    for part in clock.split(":"):
+        seconds = seconds * 60 + float(part)
+    return seconds + (86400.0 * int(days) if dash else 0.0)

@@ -1,0 +1,249 @@
+"""Gangs under Slurm: one sbatch job a trial, or one srun step inside an allocation.
+
+Either way srun starts one supervisor a node; the supervisors end the gang at the trial's own
+time limit, inside the job's. Inside an allocation (SLURM_JOB_ID is set, or ``allocation`` is
+given) trials become steps of it, and none starts that its remaining time cannot finish. Works
+without accounting: states come from scontrol. Tried with Slurm 22.05.
+
+Options besides those of every launcher (``_gang.GangOptions``):
+    mode          auto (default: step inside an allocation, else batch), batch or step
+    allocation    the job id to run steps in (default: SLURM_JOB_ID)
+    partition, account, qos, nodelist, exclude, reservation    as sbatch's
+    exclusive     whole nodes (default true: a neighbour would spoil the measurement)
+    gres          the name of the GPU resource (default: gpu; empty: ask for none)
+    sbatch_args, srun_args    more arguments, such as ["--container-image=..."] for pyxis
+The trial's folder has to be shared by all nodes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import BadInput, InfrastructureError
+from autotune.launchers import _gang, _slurm_commands, supervisor
+from autotune.launchers._client import LOG, ClientGangs, last_line
+from autotune.launchers._process import carriers, describe_process
+from autotune.trial import GangStatus, Handle, Job
+
+PLACEMENT = ("partition", "account", "qos", "nodelist", "exclude", "reservation")
+OTHERS = ("mode", "allocation", "exclusive", "gres", "sbatch_args", "srun_args")
+LIMIT_MARGIN_S = 120.0
+ESCALATION_MARGIN_S = 10.0
+RECORD_LINGER_S = 10.0
+ASK_PERIOD_S = 1.0
+WAITING = frozenset({"PENDING", "CONFIGURING", "RESV_DEL_HOLD", "REQUEUE_HOLD", "SPECIAL_EXIT"})
+ACTIVE = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"})
+LOST = {
+    "NODE_FAIL": "a node failed",
+    "BOOT_FAIL": "a node did not boot",
+    "PREEMPTED": "preempted by another job",
+    "REVOKED": "revoked",
+    "REQUEUED": "requeued by the scheduler",
+}
+
+
+class Slurm:
+    """The launcher ``slurm``."""
+
+    name = "slurm"
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        options.setdefault("node_python", "python3")
+        self.options = _gang.GangOptions.take(options, self.name)
+        self.placement = [
+            f"--{name}={options.pop(name)}" for name in PLACEMENT if options.get(name)
+        ]
+        self.mode = str(options.pop("mode", "auto"))
+        self.allocation = str(options.pop("allocation", os.environ.get("SLURM_JOB_ID", "")))
+        self.exclusive = bool(options.pop("exclusive", True))
+        self.gres = str(options.pop("gres", "gpu"))
+        self.sbatch_args = _gang.words(options.pop("sbatch_args", ()), "slurm.sbatch_args")
+        self.srun_args = _gang.words(options.pop("srun_args", ()), "slurm.srun_args")
+        options = {name: value for name, value in options.items() if name not in PLACEMENT}
+        _gang.refuse_unknown(options, PLACEMENT + OTHERS, self.name)
+        if self.mode not in ("auto", "batch", "step"):
+            raise BadInput.unknown("mode", self.mode, ("auto", "batch", "step"), self.name)
+        if self.mode == "step" and not self.allocation:
+            raise BadInput("slurm: mode step needs an allocation: salloc, or option allocation")
+        if self.mode == "auto":
+            self.mode = "step" if self.allocation else "batch"
+        self._steps = ClientGangs()
+        self._asked: dict[str, float] = {}
+        self._stopped: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, Mapping[str, str]]] = {}
+        self._ended: dict[str, float] = {}
+
+    def submit(self, job: Job, trial_dir: Path, token: str) -> Handle:
+        """Queue or start the gang and return its handle; see ``Launcher.submit``."""
+        parts = 1 if job.per == "job" else job.nodes
+        if self.mode == "step":
+            self._check_allocation(job)
+        env = _gang.prepare(job, trial_dir, token, self.options, _gang.GangPlan(parts))
+        command = self._srun(job) + _gang.carried_argv(self.options, trial_dir)
+        if self.mode == "step":
+            handle = self._steps.start(command, env, trial_dir, token)
+            return {**self._step(), **handle}
+        job_id = self._sbatch(job, trial_dir, token, env, command)
+        return self._batch_handle(job_id, trial_dir, token)
+
+    def poll(self, handle: Handle) -> GangStatus:
+        """The gang's status; see ``Launcher.poll``."""
+        if handle["mode"] == "step":
+            return _gang.with_oom(self._steps.poll(handle), self._told_of_oom(handle))
+        told = self._ask(handle)
+        state = told.get("JobState", "UNKNOWN").partition("+")[0]
+        trial_dir = Path(handle["trial_dir"])
+        if state in WAITING:
+            return GangStatus("pending", detail=f"job {handle['job_id']}: {told.get('Reason')}")
+        if state in ACTIVE:
+            return GangStatus("running", detail=last_line(trial_dir))
+        status = self._over(handle, state, _gang.read_exits(trial_dir, handle["token"]))
+        return _gang.with_oom(status, state == "OUT_OF_MEMORY" or self._told_of_oom(handle))
+
+    def cancel(self, handle: Handle, grace_s: float, dump_stacks: bool = False) -> None:
+        """Ask the gang to end, then scancel; see ``Launcher.cancel``."""
+        if handle["mode"] == "step":
+            spec = _gang.told_spec(handle["trial_dir"])
+            sweep = ["srun", f"--jobid={handle['allocation']}", "--overlap", "--input=none"]
+            sweep += [f"--nodes={spec['nodes']}", "--ntasks-per-node=1"]
+            sweep += _gang.sweep_argv(self.options, Path(handle["trial_dir"]), handle["token"])
+            return self._steps.cancel(handle, grace_s, dump_stacks, sweep)
+        now = time.monotonic()
+        asked = self._asked.setdefault(handle["token"], now)
+        _gang.request_cancel(Path(handle["trial_dir"]), grace_s, dump_stacks)
+        bound = asked + grace_s + (supervisor.DUMP_BOUND_S if dump_stacks else 0.0)
+        state = self._ask(handle).get("JobState", "UNKNOWN")
+        late = state in ACTIVE and now >= bound + ESCALATION_MARGIN_S
+        again = now - self._stopped.get(handle["token"], -math.inf) > ESCALATION_MARGIN_S
+        if (state in WAITING or late) and again:
+            self._stopped[handle["token"]] = now
+            _slurm_commands.scancel(handle["job_id"])
+
+    def survivors(self, handle: Handle) -> list[str]:
+        """The job while it is not over, and what carries the token on this host."""
+        if handle["mode"] == "step":
+            return self._steps.survivors(handle)
+        state = self._ask(handle).get("JobState", "UNKNOWN")
+        jobs = [f"job {handle['job_id']} is {state}"] if state in WAITING | ACTIVE else []
+        return jobs + [describe_process(pid) for pid, _ in carriers(handle)]
+
+    def find(self, trial_dir: Path, token: str) -> Handle | None:
+        """The job with this token's name, or the srun that was started for it."""
+        if self.mode == "step":
+            found = self._steps.find(trial_dir, token)
+            return {**self._step(), **found} if found else None
+        job_id = _slurm_commands.job_named(job_name(token))
+        return self._batch_handle(job_id, trial_dir, token) if job_id else None
+
+    def _step(self) -> Handle:
+        return {"launcher": self.name, "mode": "step", "allocation": self.allocation}
+
+    def _batch_handle(self, job_id: str, trial_dir: Path, token: str) -> Handle:
+        return {
+            "launcher": self.name,
+            "mode": "batch",
+            "job_id": job_id,
+            "token": token,
+            "trial_dir": str(trial_dir.absolute()),
+            "boot_id": supervisor.boot_id(),
+            "started_at": time.time(),
+        }
+
+    def _srun(self, job: Job) -> list[str]:
+        nodes = 1 if job.per == "job" else job.nodes
+        argv = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
+        argv += ["--kill-on-bad-exit=0", "--wait=0", "--input=none", "--cpu-bind=none"]
+        if self.mode == "step":
+            argv += [f"--jobid={self.allocation}", *self._gres(job)]
+        if job.per == "job":
+            argv.append("--overlap")  # the program's own steps need room beside it
+        return [*argv, *self.srun_args]
+
+    def _gres(self, job: Job) -> list[str]:
+        wanted = self.gres and job.gpus_per_node
+        return [f"--gres={self.gres}:{job.gpus_per_node}"] if wanted else []
+
+    def _sbatch(
+        self, job: Job, trial_dir: Path, token: str, env: dict[str, str], command: list[str]
+    ) -> str:
+        limit_s = job.time_limit_s + self.options.grace_s + LIMIT_MARGIN_S
+        argv = ["sbatch", "--parsable", "--no-requeue", f"--job-name={job_name(token)}"]
+        argv += [f"--nodes={job.nodes}", "--ntasks-per-node=1", *self._gres(job)]
+        argv += [f"--time={math.ceil(limit_s / 60)}", f"--output={trial_dir.absolute() / LOG}"]
+        argv += [f"--chdir={trial_dir.absolute()}", "--open-mode=append", *self.placement]
+        argv += ["--exclusive"] if self.exclusive else []
+        script = trial_dir.absolute() / "job.sbatch"
+        text = f"#!/bin/sh\numask 077\nexec {shlex.join(command)}\n"
+        _gang.write_files({script.name: text}, trial_dir)
+        outside = {
+            name: value
+            for name, value in env.items()
+            if not name.startswith("SLURM_") or name == "SLURM_CONF"
+        }
+        return _slurm_commands.sbatch([*argv, *self.sbatch_args, str(script)], outside)
+
+    def _check_allocation(self, job: Job) -> None:
+        told = _slurm_commands.show_job(self.allocation)
+        nodes = int(told.get("NumNodes", "0").partition("-")[0])
+        if nodes < job.nodes:
+            raise BadInput(
+                f"the job wants {job.nodes} nodes, allocation {self.allocation} has {nodes}. "
+                "Set cluster.nodes, or ask for a larger allocation."
+            )
+        left_s = _slurm_commands.time_left_s(self.allocation)
+        needed_s = job.time_limit_s + self.options.grace_s
+        if left_s < needed_s:
+            raise InfrastructureError(
+                f"allocation {self.allocation} has {left_s:.0f} s left, a trial may take "
+                f"{needed_s:.0f} s: not started. `autotune resume` in a new allocation goes on."
+            )
+
+    def _ask(self, handle: Handle) -> Mapping[str, str]:
+        job_id = handle["job_id"]
+        asked, told = self._seen.get(job_id, (-math.inf, {}))
+        if time.monotonic() - asked >= ASK_PERIOD_S:
+            told = _slurm_commands.show_job(job_id)
+            self._seen[job_id] = (time.monotonic(), told)
+        return told
+
+    def _over(self, handle: Handle, state: str, records: list[dict[str, Any]] | None) -> GangStatus:
+        """The status of a job that Slurm says is over (or no longer knows)."""
+        where = f"job {handle['job_id']}"
+        if state in LOST:
+            return GangStatus("lost", detail=f"{where}: {LOST[state]}")
+        if records is not None:
+            return _gang.status_of(records)
+        since = self._ended.setdefault(handle["token"], time.monotonic())
+        waits = state in ("COMPLETED", "FAILED", "UNKNOWN")
+        if waits and time.monotonic() - since < RECORD_LINGER_S:
+            return GangStatus("running", detail=f"{where}: waiting for exit records")
+        if state in ("TIMEOUT", "DEADLINE"):
+            return GangStatus("exited", deadline_hit=True, detail=f"{where}: {state}")
+        if state in ("CANCELLED", "OUT_OF_MEMORY"):
+            cancelled = state == "CANCELLED"
+            return GangStatus("exited", cancelled=cancelled, detail=f"{where}: {state}")
+        trial_dir = Path(handle["trial_dir"])
+        return GangStatus("lost", detail=f"{where}: {state} {last_line(trial_dir)}".strip())
+
+    @staticmethod
+    def _told_of_oom(handle: Handle) -> bool:
+        """Whether Slurm's own messages speak of its memory killer (supervisors print nothing)."""
+        try:
+            text = (Path(handle["trial_dir"]) / LOG).read_bytes()[-65536:].lower()
+        except OSError:
+            return False
+        return b"oom-kill" in text or b"oom_kill" in text or b"out of memory" in text
+
+
+def job_name(token: str) -> str:
+    """The job name by which a gang is found again."""
+    return f"autotune-{token}"
+
+
+LAUNCHER = Slurm
