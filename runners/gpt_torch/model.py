@@ -68,3 +68,6 @@ class GPT(nn.Module):
         for block in self.blocks:
             x = maybe_recompute(block, x, self.recompute)
         return self.loss(self.norm(x), self.tokens.weight, targets)
+
+
+MODEL = GPT

@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model import GPT
+from model import MODEL
 from torch_trainer.flags import parse_flags
 from torch_trainer.loop import train
 
 if __name__ == "__main__":
-    train(parse_flags(__doc__), GPT)
+    train(parse_flags(__doc__), MODEL)
