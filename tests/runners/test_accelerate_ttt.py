@@ -87,9 +87,7 @@ def test_micro_batch_and_checkpointing_do_not_change_what_is_learned(
 
 
 def test_an_export_starts_through_accelerate_launch(run_job: RunJob, tmp_path: Path) -> None:
-    one = space.model_copy(
-        update={"cluster": space.cluster.model_copy(update={"gpus_per_node": 1})}
-    )
+    one = parse_space(SPACE, overrides=["cluster.gpus_per_node=1"])
     context = RenderContext(tmp_path, steps=2, purpose="export")
     job = ACCELERATE.render(one, _config(one), context)
     assert job.argv[1:3] == ("-m", "accelerate.commands.launch")
