@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from autotune.logs.failure_rows import ROWS
 from autotune.logs.failures import AFTERMATH, DOUBTFUL, KINDS, STEMS, Row
 from autotune.logs.named_parameters import names_parameters, states_demand
+from autotune.logs.shape import MAX_CACHED_LINE, MAX_SHAPES, shape_of, shorten
 from autotune.logs.tally import SampleTally
 from autotune.trial import Diagnosis
 
@@ -19,7 +20,6 @@ MAX_RANKS = 4096
 _EXCEPTION = re.compile(r"(?:^|[\s\]:>|(])((?:\w+\.)*\w*(?:error|exception))\b:? *(.*)$")
 _REFUSALS = frozenset({"assertionerror", "valueerror", "runtimeerror", "exception", "typeerror"})
 _SOURCE_LINE = re.compile(r"\bassert\b|^\s")
-_CARETS = re.compile(r"(?:\[\w+\]:)?[\s~^]*$")
 _FINISHED = re.compile(
     r"training completed|finished training|training (?:is )?(?:done|complete|finished)"
     r"|after training is done|`trainer\.fit` stopped|exits successfully|successfully finished"
@@ -57,21 +57,21 @@ class EvidenceCollector:
     def __init__(self) -> None:
         self.findings: dict[str, Finding] = {}
         self._previous: dict[int, str] = {}
+        self._harmless: set[bytes | None] = set()
+        self._ignoring: set[int] = set()
         self._finished_s: float | None = None
 
     def feed(self, line: str, rank: int = 0, arrival_s: float = 0.0) -> None:
         """Looks at one clean line. Never raises; keeps at most four lines a kind."""
-        lowered = line.lower()
-        kind = _kind_of(lowered)
-        if kind is not None:
-            kind, parameters = self._look_closer(kind, lowered, rank)
-            if kind is not None:
-                self._note(kind, line, rank, arrival_s, parameters)
-        elif _FINISHED.search(lowered) is not None:
-            self._finished_s = arrival_s
-        if rank in self._previous or len(self._previous) < MAX_RANKS:
-            if not _CARETS.match(line):
-                self._previous[rank] = line
+        shape = shape_of(line) if len(line) <= MAX_CACHED_LINE else None
+        if shape not in self._harmless:
+            line = shorten(line)
+            if self._look(line, rank, arrival_s) and shape is not None:
+                if len(self._harmless) >= MAX_SHAPES:
+                    self._harmless.clear()
+                self._harmless.add(shape)
+        if "^^" not in line and (rank in self._previous or len(self._previous) < MAX_RANKS):
+            self._previous[rank] = line[:KEEP_CHARACTERS]
 
     def decisive(
         self, tally: SampleTally | None = None, ignore: frozenset[str] = frozenset()
@@ -92,6 +92,21 @@ class EvidenceCollector:
         found = self.decisive(tally, ignore=AFTERMATH)
         return None if found is None else to_diagnosis(found)
 
+    def _look(self, line: str, rank: int, arrival_s: float) -> bool:
+        """Notes what the line proves; True when every line of its shape proves nothing."""
+        lowered = line.lower()
+        rows = _rows_for(lowered)
+        row = next((row for row in rows if row.fits(lowered)), None)
+        if row is None or row.kind is None:
+            if _FINISHED.search(lowered) is not None:
+                self._finished_s = arrival_s
+                return False
+            return all(row.digit_blind for row in rows)
+        kind, parameters = self._look_closer(row.kind, lowered, rank)
+        if kind is not None:
+            self._note(kind, line, rank, arrival_s, parameters)
+        return False
+
     def _note(
         self, kind: str, line: str, rank: int, arrival_s: float, parameters: tuple[str, ...]
     ) -> None:
@@ -109,7 +124,14 @@ class EvidenceCollector:
     def _look_closer(
         self, kind: str, lowered: str, rank: int
     ) -> tuple[str | None, tuple[str, ...]]:
-        """Tells a refused configuration from a crash, and warnings from both."""
+        """Tells a refused configuration from a crash, and noise from both."""
+        if "exception ignored in" in lowered:
+            self._ignoring.add(rank)
+            return None, ()
+        if rank in self._ignoring and kind == "crash":
+            if "traceback" not in lowered:
+                self._ignoring.discard(rank)
+            return None, ()
         if kind in DOUBTFUL and "warning" in lowered:
             return None, ()
         if kind == "config":
@@ -145,15 +167,17 @@ def to_diagnosis(found: Finding) -> Diagnosis:
     return Diagnosis(KINDS[found.kind], reason, tuple(found.lines), found.parameters)
 
 
-def _kind_of(lowered: str) -> str | None:
-    best: Row | None = None
-    first = len(ROWS)
-    for stem, rows in _BY_STEM:
-        if stem in lowered:
-            for place, row in rows:
-                if place >= first:
-                    break
-                if row.fits(lowered):
-                    best, first = row, place
-                    break
-    return None if best is None else best.kind
+def _rows_for(lowered: str) -> list[Row]:
+    """The rows whose needle the line contains, in the order of the table."""
+    places = [
+        (place, row)
+        for stem, rows in _BY_STEM
+        if stem in lowered
+        for place, row in rows
+        if row.needle in lowered
+    ]
+    return [row for _, row in sorted(places, key=_place)]
+
+
+def _place(placed: tuple[int, Row]) -> int:
+    return placed[0]

@@ -17,9 +17,8 @@ _HINTS = (
     Row(None, "nan iterations"),
     Row(None, "overflow", r"skipping step|skip(?:ping|ped)|reducing|no grad overflow|gradient overflow"),
     Row(None, "closing signal"),
-    Row(None, "exception ignored"),
     Row(None, "signal handler"),
-    Row(None, "nccl", r"process group has not been destroyed|nccl info|nccl version|using nccl"),
+    Row(None, "nccl", r"process group has not been destroyed|nccl info|^\s*(?:\S+: ?)?nccl version|using nccl"),
 )  # fmt: skip
 
 _HARDWARE = (
@@ -53,7 +52,7 @@ _HOST_MEMORY = (
         r"|task \d+: out of memory|host out of memory|out of (?:host|system|cpu) memory"),
     Row("oom_host", "of host memory"),
     Row("oom_host", "memory limit", r"exceed.*memory limit|memory limit exceeded|over memory limit"),
-    Row("oom_host", "memory", r"\bmem(?:ory)? .*exceeded limit|job killed.*memory"),
+    Row("oom_host", "killed: mem"),
     Row("oom_host", "memlimit"),
     Row("oom_host", "low on memory"),
     Row("oom_host", "memory pressure", r"kill|oom"),
@@ -186,7 +185,8 @@ _CONFIG = (
 _DIVERGED = (
     Row("nan", "loss scale", r"minimum loss scale reached|already at minimum"
         r"|probably exploding"),
-    Row("nan", "nan", r"'loss': '?0(?:\.0+)?'?, 'grad_norm': '?nan"),
+    Row("nan", "'grad_norm': nan", r"'loss': 0(?:\.0+)?,"),
+    Row("nan", "'grad_norm': 'nan", r"'loss': '0(?:\.0+)?',"),
     Row("nan", "nan", r"loss[^|,;]{0,12}(?:is|became|becomes|turned|went|=|:)?[ '\":=]*nan\b|nan[^a-z]{1,3}loss"
         r"|(?:found|detected|encountered|hit|got)[^|,]{0,30}\bnans?\b[^|,]{0,60}(?:loss|grad|forward|logits|weight|param)"
         r"|\bnans? (?:detected|found|encountered|in (?:loss|grad|local))|non-finite loss"
@@ -247,6 +247,7 @@ _CRASHES = (
     Row("crash", "abort", r"^\s*aborted|mpi_abort|aborted \(|sigabrt"),
     Row("crash", "error", r"(?:^|[\s\]:>|(])(?:\w+\.)*\w{2,}(?:error|exception)(?::|$)|^\w*(?:error|exception)(?::|$)"
         r"|\w(?:error|exception): "),
+    Row("crash", "exception ignored"),
     Row("crash", "exception", r"(?:^|[\s\]:>|(])(?:\w+\.)*\w*exception(?::|$)"),
     Row("crash", "failed", r"\.(?:sh|py) failed|(?:job|step|task|worker|run|training) (?:\S+ )?failed\b(?! to)"),
     Row("killed", "kill", r"^\s*(?:\S+: line \d+: +\d+ )?killed\b(?: +\S.*)?$"),

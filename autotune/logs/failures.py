@@ -57,6 +57,9 @@ STEMS = (
 """Every row's needle contains one of these; a line without any is no evidence."""
 
 
+_QUANTIFIER = re.compile(r"\{\d*,?\d*\}")
+
+
 @dataclass(frozen=True)
 class Row:
     """A message: ``needle`` is literal, ``regex`` refines it; kind None means harmless."""
@@ -66,8 +69,13 @@ class Row:
     regex: str = ""
     compiled: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
 
+    digit_blind: bool = field(init=False, repr=False, compare=False)
+    """Whether the regex cares for no digit in particular: then lines of one shape are alike."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "compiled", re.compile(self.regex) if self.regex else None)
+        literal = _QUANTIFIER.sub("", self.regex)
+        object.__setattr__(self, "digit_blind", not any(map(str.isdigit, literal)))
 
     def fits(self, lowered: str) -> bool:
         """Whether the lower-cased line is this message."""

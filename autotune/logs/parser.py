@@ -1,9 +1,11 @@
 """Lines in, step samples out, by any number of log formats at once.
 
-    line --prefix--> rank, text --needles--> formats --patterns--> figures --> StepSample
+    line --shape--> plan (where the figures stand) --slices--> figures --> StepSample
 
-A step told over several lines gives several samples with the same step, each as soon as its
-line is complete; whoever reads them merges by step. State is kept per stream and bounded.
+Logs repeat themselves: lines that differ only in their digits match alike, so the patterns run
+once per shape and later lines of that shape are cut at the same places. A step told over
+several lines gives several samples with the same step, each as soon as its line is complete;
+whoever reads them merges by step. State is kept per stream (a rank's file) and bounded.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from autotune.logs.format import LinePattern, LogFormat
-from autotune.logs.prefix import split_rank
-from autotune.logs.samples import to_figures, to_sample
+from autotune.logs.format import UNITS, LinePattern, LogFormat
+from autotune.logs.numbers import read_number
+from autotune.logs.prefix import find_rank
+from autotune.logs.samples import to_sample
+from autotune.logs.shape import MAX_CACHED_LINE, MAX_SHAPES, shape_of, shorten
 from autotune.logs.tally import is_measured
 from autotune.trial import StepSample
 
@@ -21,6 +25,20 @@ MAX_STREAMS = 4096
 MAX_NOTES = 20
 _OVERLAP = 80
 _BAR_END = re.compile(r"(?<=\])(?=[^\[\]%]{0,80}%\|)")
+
+_Place = tuple[str, float, int, int]
+"""A figure's field, its unit's factor, and where in the line its number stands."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to read every line of one shape."""
+
+    table: _Table
+    opens: bool
+    complete: bool
+    rank: tuple[int, int] | None
+    places: tuple[_Place, ...]
 
 
 @dataclass
@@ -34,9 +52,9 @@ class _Held:
     lines: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Table:
-    """A format made ready: its patterns by kind."""
+    """A format made ready: its patterns by kind, and what it remembers of each stream."""
 
     format: LogFormat
     needles: tuple[str, ...]
@@ -76,8 +94,10 @@ class Parser:
         members = log_format.members or (log_format,)
         ordered = sorted(members, key=lambda one: one.precedence)
         self._tables = [_prepare(one) for one in ordered]
+        self._holding = [one for one in self._tables if one.complete is not None]
         self._bare_rank = all(one.bare_rank for one in ordered)
         self._by_user = any(one.by_user for one in ordered)
+        self._plans: dict[bytes, _Plan | None] = {}
         self._leader: _Table | None = None
         self.matched: str | None = None
         self.notes: list[str] = []
@@ -88,67 +108,88 @@ class Parser:
         A rank named in front of the line is believed over the file's. Never raises.
         """
         self.matched = None
-        if line.count("%|") > 1:
+        line = shorten(line)
+        if "]" in line and line.count("%|") > 1:
             parts = _BAR_END.split(line)
             return [one for part in parts for one in self._feed(part, arrival_s, rank)]
         return self._feed(line, arrival_s, rank)
 
-    def _feed(self, line: str, arrival_s: float, rank: int) -> list[StepSample]:
-        samples: list[StepSample] = []
-        for one in self._tables:
-            if one.held and rank in one.held:
-                samples += self._continue(one, line, rank)
-            for needle in one.needles:
-                if needle in line:
-                    break
-            else:
-                continue
-            found = self._read(one, line, arrival_s, rank)
-            if found is not None:
-                self.matched = one.format.name
-                samples += found
-                break
-        return samples
-
     def finish(self) -> list[StepSample]:
         """What was still held open when the log ended."""
         samples = []
-        for one in list(self._tables):
+        for one in self._holding:
             for stream in list(one.held):
                 samples += self._release(one, stream)
         return samples
 
-    def _read(
-        self, one: _Table, line: str, arrival_s: float, stream: int
-    ) -> list[StepSample] | None:
-        named, text = (None, line) if self._by_user else split_rank(line, self._bare_rank)
-        rank = stream if named is None else named
-        figures: dict[str, float] = {}
-        if _search(one.opens, text, figures):
-            _search(one.inside, text, figures)
-            if not _locked(one, stream, figures):
-                return []
-            return self._open(one, _Held(figures, text, arrival_s, rank), stream)
-        if not _search(one.beside, text, figures):
-            return None
-        samples = self._release(one, stream)
-        figures.setdefault("step", one.last_step.get(stream, 0.0))
-        return samples + self._sample(one, figures, rank, arrival_s)
+    def _feed(self, line: str, arrival_s: float, stream: int) -> list[StepSample]:
+        samples: list[StepSample] = []
+        for one in self._holding:
+            if one.held and stream in one.held:
+                samples += self._continue(one, line, stream)
+        plan = self._plan(line)
+        if plan is None:
+            return samples
+        self.matched = plan.table.format.name
+        rank = stream if plan.rank is None else int(line[plan.rank[0] : plan.rank[1]])
+        figures = _cut(line, plan.places)
+        if not plan.opens:
+            samples += self._release(plan.table, stream)
+            figures.setdefault("step", plan.table.last_step.get(stream, 0.0))
+            return samples + self._sample(plan.table, figures, rank, arrival_s)
+        if not _locked(plan.table, stream, figures):
+            return samples
+        return samples + self._open(plan, line, figures, rank, arrival_s, stream)
 
-    def _open(self, one: _Table, step: _Held, stream: int) -> list[StepSample]:
+    def _plan(self, line: str) -> _Plan | None:
+        if self._by_user or len(line) > MAX_CACHED_LINE:
+            return self._make_plan(line)
+        shape = shape_of(line)
+        try:
+            return self._plans[shape]
+        except KeyError:
+            pass
+        if len(self._plans) >= MAX_SHAPES:
+            self._plans.clear()
+        plan = self._plans[shape] = self._make_plan(line)
+        return plan
+
+    def _make_plan(self, line: str) -> _Plan | None:
+        rank, start = (None, 0) if self._by_user else find_rank(line, self._bare_rank)
+        text = line[start:]
+        for one in self._tables:
+            if not any(needle in line for needle in one.needles):
+                continue
+            places: dict[str, _Place] = {}
+            opens = _find(one.opens, text, start, places)
+            if opens:
+                _find(one.inside, text, start, places)
+            elif not _find(one.beside, text, start, places):
+                continue
+            complete = one.complete is None or one.complete.search(text) is not None
+            return _Plan(one, opens, complete, rank, tuple(places.values()))
+        return None
+
+    def _open(
+        self,
+        plan: _Plan,
+        line: str,
+        figures: dict[str, float],
+        rank: int,
+        arrival_s: float,
+        stream: int,
+    ) -> list[StepSample]:
+        one = plan.table
         samples = self._release(one, stream)
-        figures = step.figures
         if "step" in figures:
-            if stream in one.last_step or len(one.last_step) < MAX_STREAMS:
-                one.last_step[stream] = figures["step"]
+            _remember(one.last_step, stream, figures["step"])
         elif stream in one.last_step and not one.format.by_user:
             figures["step"] = one.last_step[stream]
-        if one.complete is not None and not one.complete.search(step.tail):
-            if len(one.held) < MAX_STREAMS:
-                step.tail = step.tail[-_OVERLAP:]
-                one.held[stream] = step
-            return samples
-        return samples + self._sample(one, figures, step.rank, step.arrival_s)
+        if plan.complete:
+            return samples + self._sample(one, figures, rank, arrival_s)
+        if len(one.held) < MAX_STREAMS:
+            one.held[stream] = _Held(figures, line[-_OVERLAP:], arrival_s, rank)
+        return samples
 
     def _continue(self, one: _Table, line: str, stream: int) -> list[StepSample]:
         held = one.held[stream]
@@ -156,22 +197,22 @@ class Parser:
         belongs = one.continues is None or one.continues.search(line)
         if not belongs or held.lines > one.format.max_lines:
             return self._release(one, stream)
-        if not _search(one.opens, line, {}):
+        if not _find(one.opens, line, 0, {}):
             glue = "" if held.tail.endswith(" ") or line.startswith(" ") else " "
             joined = held.tail + glue + line
-            found: dict[str, float] = {}
-            _search(one.inside, joined, found)
-            for name, value in found.items():
+            places: dict[str, _Place] = {}
+            _find(one.inside, joined, 0, places)
+            for name, value in _cut(joined, tuple(places.values())).items():
                 held.figures.setdefault(name, value)
             held.tail = joined[-_OVERLAP:]
         return []
 
     def _release(self, one: _Table, stream: int) -> list[StepSample]:
-        held = one.held.pop(stream, None)
+        held = one.held.pop(stream, None) if one.held else None
         if held is None:
             return []
         if "step" in held.figures:
-            one.last_step[stream] = held.figures["step"]
+            _remember(one.last_step, stream, held.figures["step"])
         return self._sample(one, held.figures, held.rank, held.arrival_s)
 
     def _sample(
@@ -190,7 +231,47 @@ class Parser:
             self._leader = one
             if "" not in one.needles:
                 self._tables = [table for table in self._tables if "" not in table.needles]
+                self._plans.clear()
         return [sample]
+
+
+def _find(
+    patterns: tuple[LinePattern, ...], text: str, start: int, places: dict[str, _Place]
+) -> bool:
+    """Adds where the patterns' figures stand; the first pattern to name a figure counts."""
+    found = False
+    for pattern in patterns:
+        if pattern.needle not in text:
+            continue
+        match = pattern.compiled.search(text)
+        if match is None:
+            continue
+        found = True
+        for name in match.re.groupindex:
+            begin, end = match.span(name)
+            if begin >= 0:
+                figure, factor = UNITS.get(name, (name, 1.0))
+                places.setdefault(figure, (figure, factor, start + begin, start + end))
+    return found
+
+
+def _cut(line: str, places: tuple[_Place, ...]) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for name, factor, begin, end in places:
+        try:
+            value = float(line[begin:end])
+        except ValueError:
+            read = read_number(line[begin:end])
+            if read is None:
+                continue
+            value = read
+        figures[name] = value * factor
+    return figures
+
+
+def _remember(steps: dict[int, float], stream: int, step: float) -> None:
+    if stream in steps or len(steps) < MAX_STREAMS:
+        steps[stream] = step
 
 
 def _beside_the_leader(sample: StepSample, step: int | None) -> StepSample:
@@ -211,16 +292,3 @@ def _locked(one: _Table, stream: int, figures: dict[str, float]) -> bool:
     if len(one.locks) < MAX_STREAMS:
         one.locks.setdefault(stream, figures[name])
     return one.locks.get(stream) == figures[name]
-
-
-def _search(patterns: tuple[LinePattern, ...], text: str, figures: dict[str, float]) -> bool:
-    """Adds what the patterns find in ``text`` to ``figures``; the first to name one counts."""
-    any_found = False
-    for pattern in patterns:
-        if pattern.needle in text:
-            match = pattern.compiled.search(text)
-            if match is not None:
-                any_found = True
-                for name, value in to_figures(match.groupdict()).items():
-                    figures.setdefault(name, value)
-    return any_found

@@ -16,21 +16,17 @@ _BARE = re.compile(r"\s{0,5}(?P<a>\d{1,5}): ")  # srun --label
 _NAMED_STARTS = frozenset("[wrnlWRNL")
 
 
-def split_rank(line: str, bare: bool = True) -> tuple[int | None, str]:
-    """The rank that a line's prefix names (None: no prefix) and the line without it.
+def find_rank(line: str, bare: bool = True) -> tuple[tuple[int, int] | None, int]:
+    """Where a line's prefix names its rank (None: no prefix), and where the rest begins.
 
     ``bare`` reads srun's ``12: `` too, which a program of the user's own may mean otherwise.
     """
     first = line.lstrip()[:1]
-    if first.isdigit():
-        found = _BARE.match(line) if bare else None
-        if found is None and "default" in line:
-            found = _NAMED.match(line)
-    elif first in _NAMED_STARTS or " [default" in line:
+    found = None
+    if bare and first.isdigit():
+        found = _BARE.match(line)
+    if found is None and (first in _NAMED_STARTS or " [default" in line):
         found = _NAMED.match(line)
-    else:
-        return None, line
     if found is None:
-        return None, line
-    rank = next(group for group in found.groups() if group is not None)
-    return int(rank), line[found.end() :]
+        return None, 0
+    return found.span(found.lastindex or 0), found.end()

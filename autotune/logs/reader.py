@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 
 _ANSI = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links
-    r"|\x1b[@-Z\\^_=>]"
-    r"|\x1b"
+    rb"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    rb"|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # OSC: titles, links
+    rb"|\x1b[@-Z\\^_=>]"
 )
-_CONTROL = dict.fromkeys([*range(0x00, 0x09), *range(0x0B, 0x20), 0x7F])
-_HAS_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_LOST_COLOUR = re.compile(r"\[[0-9]{1,3}(?:;[0-9]{1,3})*m")
+_LOST_COLOUR = re.compile(rb"\[[0-9]{1,3}(?:;[0-9]{1,3})*m")
+_CONTROLS = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F])
 
 CUT_MARK = " ... "
 
@@ -48,7 +46,7 @@ class LogReader:
         lines = self.close()
         if len(block) > self._head + self._tail:
             block = b"\n".join(self._shorten(line) for line in block.split(b"\n"))
-        lines += clean(block.decode("utf-8", "replace"))
+        lines += clean(block)
         self._hold(data[end + 1 :])
         return lines
 
@@ -58,7 +56,7 @@ class LogReader:
         if self._cut or len(last) > self._head + self._tail:
             last = last[: self._head] + CUT_MARK.encode() + last[-self._tail :]
         self._rest, self._cut = bytearray(), False
-        return clean(last.decode("utf-8", "replace"))
+        return clean(last)
 
     def _hold(self, part: bytes) -> None:
         self._rest += part
@@ -72,10 +70,11 @@ class LogReader:
         return line[: self._head] + CUT_MARK.encode() + line[-self._tail :]
 
 
-def clean(text: str) -> list[str]:
-    """Lines of decoded text without escape sequences, control characters and empty lines."""
-    if _HAS_CONTROL.search(text) is not None:
-        text = _ANSI.sub("", text.replace("\r", "\n")).translate(_CONTROL)
-    if "[0m" in text:
-        text = _LOST_COLOUR.sub("", text)
+def clean(block: bytes) -> list[str]:
+    """Lines of a block without escape sequences, control characters and empty lines."""
+    if b"\x1b" in block:
+        block = _ANSI.sub(b"", block)
+    if b"[0m" in block:
+        block = _LOST_COLOUR.sub(b"", block)
+    text = block.translate(None, _CONTROLS).decode("utf-8", "replace")
     return [line for line in text.split("\n") if line]

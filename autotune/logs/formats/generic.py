@@ -11,6 +11,7 @@ _SAMPLES = (
     r"(?:samples?|sequences?|seqs?|sents?|examples?|images?|imgs?|items?|records?|instances?)"
 )
 _TOKENS = r"(?:tokens?|toks?|words?)"
+_NOT_A_KEY = r"(?![\"']?\s*[:=]\s*[\"']?\d)"
 _GPU = r"(?:/|[ _]?per[ _]?)(?:gpu|device|chip|rank|accelerator|npu)"
 _TIMED = r"\b(?:step|iter(?:ation)?|batch|train_step|step_time|iteration_time)[ _/]?(?:time|duration|latency|timing)"
 _MS = r" ?(?:ms|msec|milliseconds)\b"
@@ -24,9 +25,12 @@ FORMAT = LogFormat(
     "generic",
     table(
         opening("", _STEP + r"(?=.*(?i:loss|time|/s|per[ _]s|ms\b|tps|tflops|took))"),
-        opening("", rf"(?i:(?:avg|average|speed|throughput|rate)?[:= ]*\b(?P<samples_per_s>{{num}}) ?{_SAMPLES}{_RATE_S})"),
-        opening("", rf"(?i:(?P<tokens_per_s_per_gpu>{{num}}) ?{_TOKENS}{_RATE_S}{_GPU})"),
-        opening("", rf"(?i:(?P<tokens_per_s>{{num}}) ?{_TOKENS}{_RATE_S}(?!{_GPU}))"),
+        opening("", rf"(?i:(?:avg|average|speed|throughput|rate)?[:= ]*\b(?P<samples_per_s>{{num}}) ?{_SAMPLES}{_RATE_S}{_NOT_A_KEY})"),
+        opening("", rf"(?i:(?P<tokens_per_s_per_gpu>{{num}}) ?{_TOKENS}{_RATE_S}{_GPU}{_NOT_A_KEY})"),
+        opening("", rf"(?i:(?P<tokens_per_s>{{num}}) ?{_TOKENS}{_RATE_S}(?!{_GPU}){_NOT_A_KEY})"),
+        opening("][", r"Epoch:? *\[?\d+\]?\[ *(?P<step>\d+)/\d+\]"),
+        inside("Time", r"\bTime:? +(?P<step_time_s>{num})s? *\("),
+        inside("Loss", r"\bLoss:? +(?P<loss>{num}) *\("),
         inside("", rf"(?i:{_TIMED}(?:[ _]?\(?ms\)?){_IS}(?P<step_time_ms>{{num}}))"),
         inside("", rf"(?i:{_TIMED}{_IS}(?P<step_time_ms>{{num}}){_MS})"),
         inside("", rf"(?i:{_TIMED}(?:[ _]?\(?s(?:ec(?:onds)?)?\)?)?{_IS}(?P<step_time_s>{{num}})(?! ?[mu]s))"),

@@ -9,7 +9,7 @@ FORMAT = LogFormat(
         opening("iter ", r"\biter (?P<step>\d+):? *,? *(?:train )?loss[: ]*(?P<loss>{num}).*?time[: ]*(?P<step_time_s>{num}) ?s\b"),
         opening("step:", r"\bstep:(?P<step>\d+)/(?P<total_steps>\d+)\b"),
         opening("trl:", r"\bs:(?P<step>\d+) trl:(?P<loss>{num})"),
-        opening("step ", r"\bstep +(?P<step>\d+)(?:/ *(?P<total_steps>\d+))?(?: \([\d.]+%\))? *[|:,].*(?: (?:dt|time|took)\b|ms\b|tok/s)"),
+        opening("step ", r"\bstep +(?P<step>\d+)(?:/ *(?P<total_steps>\d+))?(?: \([\d.]+%\))? *[|:,].*(?:\b(?:dt|took)\b|\d ?ms\b|tok/s)"),
         inside("step_avg:", r"step_avg:(?P<step_time_ms>{num}) ?ms"),
         inside("step_avg:", r"step_avg:(?P<step_time_s>{num}) ?s\b"),
         inside("val_loss:", r"\bval_loss:(?P<val_loss>{num})"),
