@@ -33,21 +33,23 @@ def shape_from_hf(path: Path) -> ModelShape:
         raise BadInput(f"{path}: not a readable config.json: {error}") from None
     if not isinstance(data, dict):
         raise BadInput(f"{path}: not a Hugging Face config.json (a JSON object)")
-    kind = data.get("model_type")
+    kind = str(data.get("model_type"))
     try:
         if kind in GPT2_LIKE:
             fields = _gpt2_like(data)
         elif kind in GATED_LIKE:
             fields = _gated(data)
         else:
-            raise BadInput.unknown("model_type", str(kind), GPT2_LIKE | GATED_LIKE, str(path))
+            raise BadInput.unknown("model_type", kind, GPT2_LIKE | GATED_LIKE, str(path))
         name = str(data.get("_name_or_path") or path.resolve().parent.name)
-        return ModelShape.model_validate({"name": name, **fields})
+        return ModelShape.model_validate({"name": name, **fields}, strict=True)
     except KeyError as error:
         raise BadInput(f"{path}: {kind} configs need the key {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise BadInput(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{path}: a value is of the wrong kind: {error}") from None
 
 
 def _first(data: Mapping[str, Any], *keys: str) -> Any:
@@ -82,7 +84,7 @@ def _gpt2_like(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _gated(data: Mapping[str, Any]) -> dict[str, Any]:
     hidden, heads = _first(data, "hidden_size"), _first(data, "num_attention_heads")
-    head_dim = data.get("head_dim")
+    head_dim = None if data.get("kv_lora_rank") else data.get("head_dim")
     fields = {
         "num_layers": _first(data, "num_hidden_layers"),
         "hidden_size": hidden,

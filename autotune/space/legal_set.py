@@ -155,7 +155,7 @@ class LegalSet:
             exists, given = self._exists(name, values), values.get(name) is not None
             when = self.space.parameters[name].when
             if exists and not given:
-                return f"{name} has no value; " + names.not_offered(name, None)
+                return names.not_offered(name, None)
             if given and not exists:
                 return f"{name} exists only when {when}"
         rows = Rows(names, names.encode(values), lenient=True)

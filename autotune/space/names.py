@@ -89,9 +89,9 @@ class Names:
         return row
 
     def not_offered(self, name: str, value: ParameterValue) -> str:
-        """The sentence that says so and lists what is on offer."""
-        offered = ", ".join(map(show, self.choices[name][:40]))
-        return f"{name}={show(value)} is not on offer; there are: {offered}"
+        """The sentence that says so and lists what is on offer; None: there is no value."""
+        what = f"{name} has no value" if value is None else f"{name}={show(value)} is not on offer"
+        return f"{what}; there are: {', '.join(map(show, self.choices[name][:40]))}"
 
     def decode(self, name: str, codes: Array) -> Array:
         """Values of a parameter from its codes; -1 gives the stand-in of an inactive one."""
