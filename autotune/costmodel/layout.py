@@ -148,7 +148,7 @@ def complete_layout(
         ),
         all_forward_first=np.isin(schedule, ("afab", "gpipe")).astype(float),
         bubble_scale=np.where(np.char.startswith(schedule, "z"), 1.0 / 3.0, 1.0),
-        stages=cut_stages(shape, workload.seq_length, rules, pp, vpp),
+        stages=cut_stages(shape, rules, pp),
     )  # fmt: skip
 
 

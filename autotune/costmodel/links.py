@@ -52,7 +52,7 @@ class Fabric:
         what the links inside the node carry.
         """
         local = np.clip(self.gpus_per_node / stride, 1.0, ranks)
-        across = np.minimum(local * self.inter.gb_per_s, self.intra.gb_per_s)
+        across = np.minimum(local**0.7 * self.inter.gb_per_s, self.intra.gb_per_s)
         return 1e9 * np.where(self.crosses(ranks, stride), across, self.intra.gb_per_s)
 
     def latency(self, ranks: Floats, stride: Floats) -> Floats:

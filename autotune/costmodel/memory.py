@@ -24,7 +24,7 @@ MEMORY_PARTS = (
     "communication_buffers", "fragmentation_reserve",
 )  # fmt: skip
 STAGES = ("first", "middle", "last")
-CONTEXT_GIB, NCCL_GIB, FRAGMENTATION = 0.8, 1.5, 0.035
+CONTEXT_GIB, NCCL_GIB, FRAGMENTATION = 0.6, 0.5, 0.01
 """Device memory outside the allocator's blocks: driver context, NCCL, and the blocks' own slack."""
 
 
@@ -40,6 +40,7 @@ class MemoryParts:
     """GiB (n, 3 stages) that come on top of the activations while the device lags its host."""
     reported: int | None
     """Stage whose rank the framework's log shows; None: the fullest."""
+    retries_when_full: bool
 
 
 def padded_vocab(shape: ModelShape, rules: Conventions, tp: Floats) -> Floats:
@@ -103,13 +104,13 @@ def layer_activation_bytes(shape: ModelShape, layout: Layout, rules: Conventions
     tokens = layout.micro_batch * layout.seq / layout.cp
     tp = layout.tp
     region = np.where(layout.sequence_parallel > 0, tp, 1.0)
-    norm_copies = np.where(layout.fused_norm > 0, 0.0, 8.0)
+    norm_copies = np.where(layout.fused_norm > 0, 0.0, rules.norm_copy_bytes)
     dropout = 2.0 if shape.normalization == "LayerNorm" else 0.0
     residual = h * (8.0 + norm_copies + dropout) / region
     kv = shape.num_query_groups * d
     attention = (2.0 * (heads * d + 2 * kv) + 2.0 * heads * d + 4.0 * heads) / tp
     mlp = _mlp_bytes(shape, layout) / tp
-    score_bytes = np.where(layout.fused_softmax > 0, 2.0, 6.0) + 1.5 * dropout
+    score_bytes = np.where(layout.fused_softmax > 0, 6.0, 8.0)
     scores = score_bytes * heads * layout.seq / layout.cp / tp * layout.materialised
     scores *= 1.0 - layout.recompute_attention
     saved = residual + attention + mlp + scores
@@ -177,7 +178,7 @@ def memory_parts(
     per_layer = layer_activation_bytes(shape, layout, rules)
     tokens = layout.micro_batch * layout.seq / layout.cp
     vocab = padded_vocab(shape, rules, layout.tp)
-    logits = tokens * vocab / layout.tp * 10.0
+    logits = tokens * vocab * (rules.logit_bytes / layout.tp + rules.whole_logit_bytes)
     flights = in_flight(layout)
     cuts = (layout.stages.first, layout.stages.middle, layout.stages.last)
     single = layout.pp == 1
@@ -207,4 +208,4 @@ def memory_parts(
     out[:, :, 3] += np.where(single[:, None], late, 0.0)
     late = np.where(single[:, None], 0.0, late)
     reported = {"peak": None, "first": 0, "last": 2}[rules.reported_rank]
-    return MemoryParts(out, late, reported)
+    return MemoryParts(out, late, reported, rules.retries_when_full)

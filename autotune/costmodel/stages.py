@@ -20,35 +20,41 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StageCuts:
-    """Layers of the first, the largest middle and the last stage, n values each.
+    """Layers of the first, the largest middle and the output head's stage, n values each.
 
     With one stage all three are the whole model; with two, the middle has no layers.
+    ``loss_apart`` says that the loss has a later stage to itself; ``total`` is the number of
+    layers of the whole model.
     """
 
     first: Floats
     middle: Floats
     last: Floats
+    loss_apart: Floats
+    total: int
 
     def take(self, rows: npt.NDArray[np.intp]) -> StageCuts:
         """The cuts of a subset of rows."""
-        return StageCuts(self.first[rows], self.middle[rows], self.last[rows])
+        return StageCuts(
+            self.first[rows], self.middle[rows], self.last[rows], self.loss_apart[rows], self.total
+        )  # fmt: skip
 
 
-def stage_layers(shape: ModelShape, pp: int, vpp: int, by_cost: bool) -> list[int]:
-    """Layers on each of ``pp`` stages.
+def stage_layers(shape: ModelShape, pp: int, by_cost: bool) -> tuple[list[int], int]:
+    """(layers on each of ``pp`` stages, stage of the output head).
 
     Evenly: remainders go to the middle stages, away from embedding and head. By cost: blocks
-    are dealt in order, a stage is left once its cumulative cost exceeds its share, the output
+    are dealt in order, a stage is left once the cumulative cost reaches its share, the output
     head counting as its matmul (nanotron's rule).
     """
     count = shape.num_layers
     if pp == 1:
-        return [count]
+        return [count], 0
     if not by_cost:
         base, rest = divmod(count, pp)
         order = sorted(range(pp), key=lambda s: (s in (0, pp - 1), s == pp - 1, s))
         extra = set(order[:rest])
-        return [base + (s in extra) for s in range(pp)]
+        return [base + (s in extra) for s in range(pp)], pp - 1
     sparse = expert_layer_count(shape)
     dense_cost = dense_layer(shape).attention + dense_layer(shape).mlp
     sparse_cost = dense_cost
@@ -62,19 +68,18 @@ def stage_layers(shape: ModelShape, pp: int, vpp: int, by_cost: bool) -> list[in
     for cost in costs:
         layers[stage] += 1
         done += cost
-        if done * pp > total * (stage + 1) and stage < pp - 1:
+        if done * pp >= total * (stage + 1) and stage < pp - 1:
             stage += 1
-    return layers
+    return layers, stage
 
 
-def cut_stages(
-    shape: ModelShape, seq_length: int, rules: Conventions, pp: Floats, vpp: Floats
-) -> StageCuts:
+def cut_stages(shape: ModelShape, rules: Conventions, pp: Floats) -> StageCuts:
     """First, largest middle and last stage for every row; one computation per distinct size."""
-    first, middle, last = (np.empty(len(pp)) for _ in range(3))
+    first, middle, last, apart = (np.empty(len(pp)) for _ in range(4))
     for size in np.unique(pp):
-        layers = stage_layers(shape, int(size), 1, rules.stage_cut == "by_cost")
+        layers, head = stage_layers(shape, int(size), rules.stage_cut == "by_cost")
         rows = pp == size
-        first[rows], last[rows] = layers[0], layers[-1]
-        middle[rows] = max(layers[1:-1], default=0)
-    return StageCuts(first, middle, last)
+        first[rows], last[rows] = layers[0], layers[head]
+        middle[rows] = max(layers[1:head], default=0)
+        apart[rows] = head < size - 1
+    return StageCuts(first, middle, last, apart, shape.num_layers)

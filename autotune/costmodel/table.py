@@ -91,6 +91,7 @@ class CostTable:
     peak_flops: float
     capacity_gib: float
     reported: int | None
+    retries_when_full: bool
     constants: Constants
 
     def __len__(self) -> int:
@@ -131,7 +132,8 @@ class CostTable:
             "p2p": self.p2p * factor["pipeline"],
             "recompute": recompute,
             "optimizer": self.optimizer * factor["optimizer"],
-            "host_overhead": occupied - busy
+            "host_overhead": occupied
+            - busy
             + STEP_OVERHEAD_S * factor["step_overhead"]
             + (occupied + bubble) * self._pressure(mean),
         }
@@ -143,8 +145,10 @@ class CostTable:
 
     def _pressure(self, mean: Floats) -> Floats:
         """Slow-down of a row that barely fits: the allocator empties its cache and retries."""
+        if not self.retries_when_full:
+            return np.zeros(len(self))
         need = self.device_memory(mean) / self.capacity_gib
-        return np.asarray(expit((need - 0.985) / 0.012) * _RETRY_SLOWDOWN)
+        return np.asarray(expit((need - 0.94) / 0.01) * _RETRY_SLOWDOWN)
 
     def memory_by_part(self, mean: Floats) -> Floats:
         """GiB (n, stage, part) at the given log multipliers."""
@@ -252,8 +256,10 @@ def build_table(
     """
     weight = np.exp(constants.mean[: len(DEVICE_WORK)])
     each = time.layer + time.recompute
-    cost, head_cost = each @ weight, time.head @ weight
     cuts = layout.stages
+    head = time.head.copy()
+    head[:, DEVICE_WORK.index("memory_bound")] *= 1.0 - cuts.loss_apart
+    cost, head_cost = each @ weight, head @ weight
     single = layout.pp == 1
     loads = np.stack(
         [
@@ -266,9 +272,8 @@ def build_table(
     layers = np.stack([cuts.first, cuts.middle, cuts.last])[slowest, np.arange(len(cost))]
     with_head = (slowest == 2) | single
     m = layout.microbatches
-    here = layers[:, None] * time.layer + with_head[:, None] * time.head
-    total_layers = _total_layers(layout)
-    fill = total_layers[:, None] * each + time.head - here - layers[:, None] * time.recompute
+    here = layers[:, None] * time.layer + with_head[:, None] * head
+    fill = cuts.total * each + time.head - here - layers[:, None] * time.recompute
     squeeze = (layout.bubble_scale / layout.vpp)[:, None]
     steady = m[:, None] * here
     window = layout.overlap_dp * 0.6 / m
@@ -277,8 +282,9 @@ def build_table(
     waits = host * np.exp(constants["host"])
     waits = waits + m * layers * time.stall * np.exp(constants["interference"])
     lag = ((steady + recompute) @ weight / waits) ** 4
+    late = lag / (1.0 + lag) * (1.0 - 0.7 * np.minimum(layout.pp / m, 1.0))
     by_stage = memory.by_stage.copy()
-    by_stage[:, :, _ACTIVATIONS] += memory.late_freed * (lag / (1.0 + lag))[:, None]
+    by_stage[:, :, _ACTIVATIONS] += memory.late_freed * late[:, None]
     return CostTable(
         steady=steady,
         recompute=recompute,
@@ -300,11 +306,6 @@ def build_table(
         peak_flops=peak_flops,
         capacity_gib=capacity_gib,
         reported=memory.reported,
+        retries_when_full=memory.retries_when_full,
         constants=constants,
     )
-
-
-def _total_layers(layout: Layout) -> Floats:
-    cuts = layout.stages
-    middle = np.maximum(layout.pp - 2.0, 0.0) * cuts.middle
-    return np.asarray(cuts.first + np.where(layout.pp > 1, cuts.last + middle, 0.0))

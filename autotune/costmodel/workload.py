@@ -30,10 +30,13 @@ class Workload:
 class Conventions:
     """How one framework stores states and overlaps work; bytes are per parameter.
 
-    ``gradient_bytes`` is the persistent accumulation buffer, ``bucket_bytes`` the
-    reducer's own copy of gradients when there is data parallelism, ``master_bytes`` the fp32 copy, ``moment_bytes`` both
-    Adam moments. ``zero_stage`` is the default when a column does not say.
-    ``gathered_inputs`` counts the inputs of a layer's matmuls that sequence parallelism keeps whole.
+    ``gradient_bytes`` is the persistent accumulation buffer, ``bucket_bytes`` the reducer's own
+    copy of gradients when there is data parallelism, ``master_bytes`` the fp32 copy,
+    ``moment_bytes`` both Adam moments. ``zero_stage`` is the default when a column does not say.
+    ``gathered_inputs`` counts the matmul inputs of a layer that sequence parallelism keeps whole;
+    ``norm_copy_bytes`` what unfused norms save besides, per hidden element; ``logit_bytes`` the
+    loss's copies of each logit on a tensor-parallel shard, ``whole_logit_bytes`` unsharded.
+    ``retries_when_full``: side-stream frees make the allocator flush and retry near the limit.
     ``overlap_*`` are the default fractions of communication hidden behind computation.
     ``stage_cut`` says how layers are given to pipeline stages: evenly, or by compute cost
     with the output head counted. ``reported_rank`` is the pipeline stage whose memory the
@@ -52,6 +55,10 @@ class Conventions:
     overlap_tensor_parallel: float = 0.0
     fused_kernels: bool = True
     gathered_inputs: int = 0
+    norm_copy_bytes: float = 8.0
+    logit_bytes: float = 10.0
+    whole_logit_bytes: float = 0.0
+    retries_when_full: bool = False
     vocab_divisor: int = 128
     stage_cut: StageCut = "even"
     reported_rank: ReportedRank = "peak"
@@ -64,8 +71,12 @@ CONVENTIONS = {
         Conventions("megatron", sequence_parallel=True),
         Conventions(
             "nanotron", sequence_parallel=True, stage_cut="by_cost", vocab_divisor=1,
-            fused_kernels=False, reported_rank="first", bucket_bytes=2.0,
-            gathered_inputs=2,
+            fused_kernels=False, reported_rank="first", bucket_bytes=2.0, overlap_data_parallel=1.0,
+            gathered_inputs=2, retries_when_full=True,
+        ),
+        Conventions(
+            "aleph-alpha", gradient_bytes=2.0, zero_stage=1, vocab_divisor=1, fused_kernels=False,
+            norm_copy_bytes=20.0, logit_bytes=0.0, whole_logit_bytes=17.0,
         ),
         Conventions("deepspeed", gradient_bytes=2.0, vocab_divisor=1, fused_kernels=False),
         Conventions("fsdp", gradient_bytes=4.0, zero_stage=3, vocab_divisor=1),
