@@ -102,8 +102,8 @@ class LiveScreen:
     """A progress bar, the recent trials, and the trials that run now."""
 
     def __init__(self, board: Board) -> None:
-        from rich.live import Live
         from rich import progress
+        from rich.live import Live
 
         self.board = board
         self._running: list[Progress] = []

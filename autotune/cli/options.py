@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from autotune.errors import BadInput
 
 if TYPE_CHECKING:
     from autotune.study.record import Study
@@ -32,7 +37,6 @@ def storage_url(given: str | None) -> str | None:
 
 def open_study(name: str | None, storage: str | None = None) -> Study:
     """The named study, or the newest one; BadInput lists the known ones."""
-    from autotune.errors import BadInput
     from autotune.study.paths import StudyPaths, study_names
     from autotune.study.record import Study
 
@@ -42,3 +46,31 @@ def open_study(name: str | None, storage: str | None = None) -> Study:
             raise BadInput("there is no study yet. `autotune run --space NAME` starts one.")
         name = names[-1]
     return Study.open(StudyPaths.named(name), storage_url(storage))
+
+
+def python_of_trials(given: str | None) -> str:
+    """The interpreter of trials: the one given, else the one that runs autotune."""
+    import shutil
+
+    if given is None:
+        return sys.executable
+    found = shutil.which(given)
+    if found is None:
+        raise BadInput(f"--python {given}: no such program. Give the path of a Python.")
+    return str(Path(found).absolute())
+
+
+def launcher_options(given: Sequence[str] | None) -> dict[str, Any]:
+    """KEY=VALUE options as a mapping, values read as YAML."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for item in given or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise BadInput(f"--launcher-option {item!r}: write KEY=VALUE")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadInput(f"--launcher-option {item!r}: not a YAML value ({error})") from error
+    return found

@@ -140,7 +140,7 @@ class Watch:
         lines = 0
         for rank, arrival_s, text in self._logs.drain() if ended else self._logs.read():
             lines += 1
-            for line in clean(text.decode("utf-8", "replace")):
+            for line in clean(text):
                 self.evidence.feed(line, rank, arrival_s)
                 for sample in self._parser.feed(line, arrival_s, rank):
                     self._take(sample)

@@ -23,8 +23,8 @@ def export(
     storage: Storage = None,
 ) -> None:
     """Write the winner's run script and files."""
-    from autotune.export._winner import winner_of
     from autotune.export import get_exporter, write_export
+    from autotune.export._winner import winner_of
 
     get_exporter(format)
     opened = open_study(study, storage)

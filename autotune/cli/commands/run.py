@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autotune.cli.options import Json, Overrides, Storage, StudyName, open_study, storage_url
+from autotune.cli.options import (
+    Json,
+    Overrides,
+    Storage,
+    StudyName,
+    launcher_options,
+    open_study,
+    python_of_trials,
+    storage_url,
+)
 from autotune.errors import BadInput
 
 if TYPE_CHECKING:
@@ -71,11 +77,11 @@ def run(
         changes.append(f"cluster.nodes={nodes}")
     options = Options(
         launcher=launcher,
-        launcher_options=_pairs(launcher_option),
+        launcher_options=launcher_options(launcher_option),
         sampler=sampler,
         seed=seed,
         parallel=parallel,
-        python=_python(python),
+        python=python_of_trials(python),
         simulation_seed=simulation_seed,
     )
     setting = prepare(space, changes, options, simulate)
@@ -114,34 +120,6 @@ def resume(
             )
     setting = prepare_space(kept, Options.from_json(opened.settings["options"]))
     _search(opened, setting, as_json)
-
-
-def _python(given: str | None) -> str:
-    """The interpreter of trials: the one given, else the one that runs autotune."""
-    import shutil
-
-    if given is None:
-        return sys.executable
-    found = shutil.which(given)
-    if found is None:
-        raise BadInput(f"--python {given}: no such program. Give the path of a Python.")
-    return str(Path(found).absolute())
-
-
-def _pairs(given: Sequence[str] | None) -> dict[str, Any]:
-    """KEY=VALUE options as a mapping, values read as YAML."""
-    import yaml
-
-    found: dict[str, Any] = {}
-    for item in given or ():
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise BadInput(f"--launcher-option {item!r}: write KEY=VALUE")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise BadInput(f"--launcher-option {item!r}: not a YAML value ({error})") from error
-    return found
 
 
 def _create(setting: Setting, name: str | None, fresh: bool, storage: str | None) -> Study:
