@@ -44,7 +44,7 @@ _LAYOUT = (
     ),
     (
         f"hidden_size % {_TP} == 0 and ffn_hidden_size % {_TP} == 0",
-        "tensor parallelism splits the hidden and feed-forward sizes evenly",
+        "tensor parallelism splits the hidden and feed-forward sizes evenly (the layers refuse else)",
     ),
     (f"num_layers % {_PP} == 0", "every pipeline stage holds the same number of layers"),
 )
@@ -62,14 +62,15 @@ _INTERLEAVING = (
     ),
     (
         f"{_VPP} == 1 or gradient_accumulation_steps % {_PP} == 0",
-        "the interleaved schedule runs micro batches in groups of the pipeline size",
+        "the interleaved schedule runs micro batches in groups of the pipeline size and refuses a "
+        "smaller rest",
     ),
 )
 
 _SEQUENCE = (
     (
         f"{_off('sequence_parallel')} or {_TP} > 1",
-        "sequence parallelism splits over the tensor-parallel ranks, so it needs more than one",
+        "sequence parallelism splits over tensor-parallel ranks; with one it is switched off",
     ),
     (
         f"{_off('sequence_parallel')} or seq_length % ({_TP} * {_CP}) == 0",
@@ -83,7 +84,7 @@ _SEQUENCE = (
         f"{_CP} == 1 or cp_comm_type is None or cp_comm_type != 'a2a'"
         f" or (num_attention_heads % ({_TP} * {_CP}) == 0"
         f" and num_query_groups % ({_TP} * {_CP}) == 0)",
-        "all-to-all context parallelism splits the heads over its ranks",
+        "all-to-all context parallelism splits the heads over its ranks (attention refuses else)",
     ),
     (
         f"{_off('tp_comm_overlap')} or {_on('sequence_parallel')}",
@@ -104,11 +105,11 @@ _RECOMPUTE = (
     (
         "recompute_modules is None or"
         " (recompute_granularity is not None and recompute_granularity == 'selective')",
-        "recompute modules belong to selective recomputation only",
+        "recompute modules belong to selective recomputation; full recomputation ignores them",
     ),
     (
         f"recompute_num_layers is None or 1 <= recompute_num_layers <= {_CHUNK}",
-        "layers are recomputed out of those of one (virtual) pipeline stage",
+        "layers are recomputed out of those of one (virtual) stage; more of them mean all",
     ),
     (
         "recompute_method is None or recompute_method != 'uniform'"
@@ -131,7 +132,7 @@ _OPTIMIZER = (
     ),
     (
         f"optimizer is None or optimizer in ['adam', 'adamw'] or not {_SHARDED}",
-        "the distributed optimizer shards Adam's states only",
+        "the distributed optimizer shards Adam's states and refuses others when it is built",
     ),
     (
         f"{_off('use_precision_aware_optimizer')} or {_SHARDED}",
@@ -157,20 +158,21 @@ _EXPERTS = (
     ),
     (
         f"num_experts is None or world_size % ({_ETP} * {_EP} * {_PP}) == 0",
-        "expert tensor, expert and pipeline parallel sizes together divide the number of GPUs",
+        "expert tensor, expert and pipeline parallel sizes together divide the number of GPUs "
+        "(the process groups cannot be built else)",
     ),
     (
         f"num_experts is None or {_TP} == 1 or {_on('sequence_parallel')}",
-        "experts under tensor parallelism need sequence parallelism",
+        "experts under tensor parallelism need sequence parallelism (the layer refuses else)",
     ),
     (
         f"{_EP} == 1 or precision is None or precision != 'fp16'",
-        "expert parallelism is not supported in fp16",
+        "expert parallelism is refused in fp16 (by core_v0.12)",
     ),
     (
         f"{_off('moe_grouped_gemm')} or (num_experts is not None"
         " and (precision is None or precision in ['bf16', 'fp8']))",
-        "grouped GEMM runs experts in bf16",
+        "grouped GEMM runs experts in bf16 only (core_v0.12 refuses else)",
     ),
     (
         f"{_off('moe_shared_expert_overlap')} or (moe_shared_expert_intermediate_size is not None"
@@ -184,7 +186,7 @@ _PRECISION = (
         "precision is None or precision != 'fp8' or "
         f"(hidden_size % (16 * {_TP}) == 0 and ffn_hidden_size % (16 * {_TP}) == 0"
         f" and micro_batch_size * seq_length % (16 * {_CP} * {_TP}) == 0)",
-        "FP8 GEMMs need dimensions that are multiples of 16",
+        "FP8 GEMMs need dimensions that are multiples of 16 (Transformer Engine refuses else)",
     ),
 )
 
