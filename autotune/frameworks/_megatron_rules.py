@@ -44,7 +44,7 @@ _LAYOUT = (
     ),
     (
         f"hidden_size % {_TP} == 0 and ffn_hidden_size % {_TP} == 0",
-        "tensor parallelism splits the hidden and feed-forward sizes evenly (the layers refuse else)",
+        "tensor parallelism splits hidden and feed-forward sizes evenly (the layers refuse else)",
     ),
     (f"num_layers % {_PP} == 0", "every pipeline stage holds the same number of layers"),
 )
