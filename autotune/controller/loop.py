@@ -13,6 +13,8 @@ import random
 import time
 from collections.abc import Callable
 
+from threadpoolctl import threadpool_limits
+
 from autotune.controller import judge, recovery
 from autotune.controller.agenda import Agenda, Over, Task
 from autotune.controller.events import Listener, Silent
@@ -64,11 +66,12 @@ class Controller:
         """Go on until the budget or the search ends; the standing then.
 
         Raises InfrastructureError (storage, disk, nodes), StudyHeld when fenced. Interrupted:
-        returns after draining or killing; `exit_code` of the signals tells.
+        returns after draining or killing; `exit_code` of the signals tells. Linear algebra
+        stays on one core meanwhile: the others belong to the trials.
         """
         recovery.pick_up(self)
         self._refresh_best()
-        with Signals() as self.signals:
+        with Signals() as self.signals, threadpool_limits(limits=1, user_api="blas"):
             try:
                 while not self._finished():
                     self._turn()
