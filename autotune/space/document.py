@@ -57,10 +57,12 @@ class Document:
 
     def error(self, path: KeyPath, message: str) -> BadInput:
         """A `BadInput` of the form `file:line:column: key.path: message`."""
-        key = ".".join(str(part) for part in path)
-        return BadInput(
-            f"{self.where(path)}: {key}: {message}" if key else f"{self.where(path)}: {message}"
-        )
+        return BadInput(": ".join((self.where(path), *_dotted(path), message)))
+
+
+def _dotted(path: KeyPath) -> tuple[str, ...]:
+    """The key path as one dotted name; nothing for the top of the document."""
+    return (".".join(str(part) for part in path),) if path else ()
 
 
 def read_document(path: Path) -> Document:
@@ -108,37 +110,43 @@ class _Composer:
             self.result.data = self._node(event, ())
             next(self.events)
             if not isinstance(extra := next(self.events), yaml.StreamEndEvent):
-                raise self._refuse(extra, "a second document; one file holds one")
+                raise self._refuse(extra, (), "a second document; one file holds one")
         return self.result
 
     def _place(self, event: Any) -> str:
         mark = event.start_mark
         return f"{self.result.source}:{mark.line + 1}:{mark.column + 1}"
 
-    def _refuse(self, event: Any, message: str) -> BadInput:
-        return BadInput(f"{self._place(event)}: {message}")
+    def _refuse(self, event: Any, path: KeyPath, message: str) -> BadInput:
+        return BadInput(": ".join((self._place(event), *_dotted(path), message)))
 
-    def _count(self, event: Any, nodes: int) -> None:
+    def _count(self, event: Any, path: KeyPath, nodes: int) -> None:
         self.nodes += nodes
         if self.nodes > MAX_NODES:
-            raise self._refuse(event, f"more than {MAX_NODES} values once aliases are expanded")
+            raise self._refuse(
+                event, path, f"more than {MAX_NODES} values once aliases are expanded"
+            )
 
     def _node(self, event: Any, path: KeyPath) -> Any:
         self.result.places.setdefault(path, self._place(event))
         if len(path) > MAX_DEPTH:
-            raise self._refuse(event, f"nested deeper than {MAX_DEPTH} levels")
+            raise self._refuse(event, path[:3], f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise self._refuse(event, f"alias *{event.anchor} has no finished anchor before it")
+                raise self._refuse(
+                    event, path, f"alias *{event.anchor} has no finished anchor before it"
+                )
             value, nodes = self.anchors[event.anchor]
-            self._count(event, nodes)
+            self._count(event, path, nodes)
             return copy.deepcopy(value)
         if event.tag is not None:
-            raise self._refuse(event, f"tag {event.tag!r} is not accepted; quote text instead")
+            raise self._refuse(
+                event, path, f"tag {event.tag!r} is not accepted; quote text instead"
+            )
         before = self.nodes
-        self._count(event, 1)
+        self._count(event, path, 1)
         if isinstance(event, yaml.ScalarEvent):
-            value = self._scalar(event)
+            value = self._scalar(event, path)
         elif isinstance(event, yaml.SequenceStartEvent):
             value = self._sequence(path)
         else:
@@ -156,31 +164,31 @@ class _Composer:
     def _mapping(self, path: KeyPath) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            key = self._key(event)
+            key = self._key(event, path)
             if key in mapping:
-                raise self._refuse(event, f"key {key!r} stands twice in one mapping")
+                raise self._refuse(event, path, f"key {key!r} stands twice in one mapping")
             inner = (*path, key)
             self.result.places[inner] = self._place(event)
             mapping[key] = self._node(next(self.events), inner)
         return mapping
 
-    def _key(self, event: Any) -> str:
+    def _key(self, event: Any, path: KeyPath) -> str:
         if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
-            raise self._refuse(event, "a key has to be plain text")
-        key = self._scalar(event)
+            raise self._refuse(event, path, "a key has to be plain text")
+        key = self._scalar(event, path)
         if key == "<<" and not event.style:
-            raise self._refuse(event, "merge keys (<<) are not accepted; write the keys out")
+            raise self._refuse(event, path, "merge keys (<<) are not accepted; write the keys out")
         if not isinstance(key, str):
-            raise self._refuse(event, f"key {event.value!r} is not text; put it in quotes")
+            raise self._refuse(event, path, f"key {event.value!r} is not text; put it in quotes")
         return key
 
-    def _scalar(self, event: Any) -> Any:
+    def _scalar(self, event: Any, path: KeyPath) -> Any:
         if "\0" in event.value or any("\ud800" <= c <= "\udfff" for c in event.value):
-            raise self._refuse(event, "text holds NUL or half a surrogate pair")
+            raise self._refuse(event, path, "text holds NUL or half a surrogate pair")
         try:
             return event.value if event.style else plain_scalar(event.value)
         except BadInput as error:
-            raise self._refuse(event, str(error)) from None
+            raise self._refuse(event, path, str(error)) from None
 
 
 def plain_scalar(text: str) -> str | int | float | bool | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -70,7 +71,9 @@ class Expression:
         if len(text) > MAX_LENGTH:
             raise BadInput(f"expression longer than {MAX_LENGTH} characters: {text[:60]}...")
         try:
-            tree = ast.parse(text.strip().replace("\n", " "), mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(text.strip().replace("\n", " "), mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             what = error.msg if isinstance(error, SyntaxError) else "cannot be read"
             raise BadInput(f"expression {text!r}: {what}") from None
