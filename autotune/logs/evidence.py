@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from autotune.logs.failure_rows import ROWS
 from autotune.logs.failures import AFTERMATH, DOUBTFUL, KINDS, STEMS, Row
 from autotune.logs.named_parameters import names_parameters, states_demand
+from autotune.logs.rows import ROWS
 from autotune.logs.shape import MAX_CACHED_LINE, MAX_SHAPES, shape_of, shorten
 from autotune.logs.tally import SampleTally
 from autotune.trial import Diagnosis
@@ -150,9 +150,9 @@ class EvidenceCollector:
         return ("config", parameters) if refused else (kind, ())
 
     def _survived(self, found: Finding, tally: SampleTally | None) -> bool:
-        if found.kind in ("crash", "cancelled") and self._finished_s is not None:
-            if self._finished_s > found.last_arrival_s:
-                return True
+        finished_s = self._finished_s if found.kind in ("crash", "cancelled") else None
+        if finished_s is not None and finished_s > found.last_arrival_s:
+            return True
         if tally is None:
             return False
         if found.kind == "nan":

@@ -9,10 +9,15 @@ from __future__ import annotations
 import re
 
 _NAMES = {
-    "virtual_pipeline_model_parallel_size": r"virtual[-_ ]pipeline|interleaved|per[-_ ]virtual|\bvpp\b",
-    "pipeline_model_parallel_size": r"(?<!virtual[-_ ])pipeline[-_ ](?:model[-_ ])?parallel|\bpp[-_ ]size|pipeline[-_ ]stages?"
+    "virtual_pipeline_model_parallel_size": r"virtual[-_ ]pipeline|interleaved"
+    r"|per[-_ ]virtual|\bvpp\b",
+    "pipeline_model_parallel_size": r"(?<!virtual[-_ ])pipeline[-_ ](?:model[-_ ])?parallel"
+    r"|\bpp[-_ ]size"
+    r"|pipeline[-_ ]stages?"
     r"|\bpp\b",
-    "tensor_model_parallel_size": r"tensor[-_ ](?:model[-_ ])?parallel|\btp[-_ ](?:size|degree)|autotp|\btp\b",
+    "tensor_model_parallel_size": r"tensor[-_ ](?:model[-_ ])?parallel"
+    r"|\btp[-_ ](?:size|degree)|autotp"
+    r"|\btp\b",
     "context_parallel_size": r"context[-_ ]parallel|\bcp[-_ ]size",
     "expert_model_parallel_size": r"expert[-_ ](?:model[-_ ])?parallel|\bep[-_ ]size",
     "data_parallel_size": r"data[-_ ]parallel|\bdp[-_ ]size",
@@ -46,12 +51,15 @@ _NAMES = {
 _PATTERNS = {name: re.compile(pattern) for name, pattern in _NAMES.items()}
 
 _DEMAND = re.compile(
-    r"must\b|should\b|cannot|can't|can not|can only|divisible|divide|multiple of|match|expect|invalid"
+    r"must\b|should\b|cannot|can't|can not|can only|divisible|divide"
+    r"|multiple of|match|expect|invalid"
     r"|not (?:support|allow|valid|compatible|equal|enough|implement)|unsupported|incompatible"
-    r"|require|requires|only (?:support|works?|valid|allow|available)|need(?:s|ed)? to|exceed|greater"
+    r"|require|requires|only (?:support|works?|valid|allow|available)"
+    r"|need(?:s|ed)? to|exceed|greater"
     r"|less than|larger|smaller|at least|at most|too (?:large|small|many|few)|mismatch|conflict"
     r"|mutually|please (?:use|set|specify|provide)|is not (?:a )?(?:valid|set|specified|defined)"
-    r"|does not (?:support|equal)|don't (?:support|match)|disable|without|not (?:be|in)\b|equal|\b[<>]=?\b|[!=]="
+    r"|does not (?:support|equal)|don't (?:support|match)|disable|without"
+    r"|not (?:be|in)\b|equal|\b[<>]=?\b|[!=]="
 )
 
 

@@ -81,13 +81,12 @@ class SampleTally:
 
 def is_measured(sample: StepSample) -> bool:
     """Whether a sample tells how fast its step was."""
-    told = (
-        sample.seconds,
-        sample.tokens_per_s,
-        sample.tokens_per_s_per_gpu,
-        sample.samples_per_s,
+    return (
+        sample.seconds is not None
+        or sample.tokens_per_s is not None
+        or sample.tokens_per_s_per_gpu is not None
+        or sample.samples_per_s is not None
     )
-    return bool(sample.extra) or any(value is not None for value in told)
 
 
 def _later(arrivals: deque[float], moment: float) -> int:

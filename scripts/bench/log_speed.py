@@ -56,7 +56,7 @@ def torchtitan(n: int) -> str:
 
 def noise(n: int) -> str:
     """Lines that tell nothing."""
-    return f"[default3]:INFO 10:00:{n % 60:02d} worker {n} read part_{n % 4320:05d}.arrow and moved on\n"
+    return f"[default3]:INFO 10:00:{n % 60:02d} worker {n} read part_{n % 4320:05d}.arrow\n"
 
 
 def read_all(data: bytes, log_format: str) -> tuple[float, int]:

@@ -11,11 +11,16 @@ FORMAT = LogFormat(
     table(
         opening("global_step=", r"/global_step=(?P<step>\d+)"),
         opening("SamplesPerSec=", r"\b\d+/(?P<step>\d+), (?:\w*SamplesPerSec=)"),
-        opening("iter time", r"steps: (?P<step>\d+) loss: (?P<loss>{num}) iter time \(s\): (?P<seconds>{num})"),
+        opening(
+            "iter time",
+            r"steps: (?P<step>\d+) loss: (?P<loss>{num}) iter time \(s\): (?P<seconds>{num})",
+        ),
         opening("iter latency", r"^iter latency: +(?P<step_time_s>{num}) s\b"),
         opening("iter latency", r"^iter latency: +(?P<step_time_ms>{num}) ms\b"),
         opening("iter latency", r"^iter latency: +(?P<step_time_us>{num}) us\b"),
-        opening(", Rank:", r"Epoch: *\d+, Step: *(?P<step>\d+), Rank: *\d+, loss *= *(?P<loss>{num})"),
+        opening(
+            ", Rank:", r"Epoch: *\d+, Step: *(?P<step>\d+), Rank: *\d+, loss *= *(?P<loss>{num})"
+        ),
         opening("|ppo_ep:", r"step: *(?P<step>\d+) ?\|ppo_ep:"),
         inside("SamplesPerSec", r"CurrSamplesPerSec=(?P<samples_per_s>{num})"),
         inside("SamplesPerSec", r"RunningAvgSamplesPerSec=(?P<running_samples_per_s>{num})"),
@@ -32,4 +37,4 @@ FORMAT = LogFormat(
         beside("MA ", r"\bMax_MA (?P<memory_gb>{num}) GB"),
     ),
     precedence=30,
-)  # fmt: skip
+)

@@ -1,4 +1,4 @@
-"""fairseq and metaseq: JSON or ``name=value``; ``wps`` is words (tokens), ``ups`` updates a second."""
+"""fairseq and metaseq: JSON or ``name=value``; words (tokens) and updates a second."""
 
 from autotune.logs.format import LogFormat, inside, opening, table
 

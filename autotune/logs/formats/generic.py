@@ -13,7 +13,10 @@ _SAMPLES = (
 _TOKENS = r"(?:tokens?|toks?|words?)"
 _NOT_A_KEY = r"(?![\"']?\s*[:=]\s*[\"']?\d)"
 _GPU = r"(?:/|[ _]?per[ _]?)(?:gpu|device|chip|rank|accelerator|npu)"
-_TIMED = r"\b(?:step|iter(?:ation)?|batch|train_step|step_time|iteration_time)[ _/]?(?:time|duration|latency|timing)"
+_TIMED = (
+    r"\b(?:step|iter(?:ation)?|batch|train_step|step_time|iteration_time)[ _/]?"
+    r"(?:time|duration|latency|timing)"
+)
 _MS = r" ?(?:ms|msec|milliseconds)\b"
 _S = r" ?(?:s|sec|secs|seconds)\b"
 _STEP = (
@@ -25,30 +28,73 @@ FORMAT = LogFormat(
     "generic",
     table(
         opening("", _STEP + r"(?=.*(?i:loss|time|/s|per[ _]s|ms\b|tps|tflops|took))"),
-        opening("", rf"(?i:(?:avg|average|speed|throughput|rate)?[:= ]*\b(?P<samples_per_s>{{num}}) ?{_SAMPLES}{_RATE_S}{_NOT_A_KEY})"),
-        opening("", rf"(?i:(?P<tokens_per_s_per_gpu>{{num}}) ?{_TOKENS}{_RATE_S}{_GPU}{_NOT_A_KEY})"),
+        opening(
+            "",
+            rf"(?i:(?:avg|average|speed|throughput|rate)?[:= ]*\b(?P<samples_per_s>{{num}}) ?"
+            rf"{_SAMPLES}{_RATE_S}{_NOT_A_KEY})",
+        ),
+        opening(
+            "", rf"(?i:(?P<tokens_per_s_per_gpu>{{num}}) ?{_TOKENS}{_RATE_S}{_GPU}{_NOT_A_KEY})"
+        ),
         opening("", rf"(?i:(?P<tokens_per_s>{{num}}) ?{_TOKENS}{_RATE_S}(?!{_GPU}){_NOT_A_KEY})"),
         opening("][", r"Epoch:? *\[?\d+\]?\[ *(?P<step>\d+)/\d+\]"),
         inside("Time", r"\bTime:? +(?P<step_time_s>{num})s? *\("),
         inside("Loss", r"\bLoss:? +(?P<loss>{num}) *\("),
         inside("", rf"(?i:{_TIMED}(?:[ _]?\(?ms\)?){_IS}(?P<step_time_ms>{{num}}))"),
         inside("", rf"(?i:{_TIMED}{_IS}(?P<step_time_ms>{{num}}){_MS})"),
-        inside("", rf"(?i:{_TIMED}(?:[ _]?\(?s(?:ec(?:onds)?)?\)?)?{_IS}(?P<step_time_s>{{num}})(?! ?[mu]s))"),
+        inside(
+            "",
+            rf"(?i:{_TIMED}(?:[ _]?\(?s(?:ec(?:onds)?)?\)?)?{_IS}(?P<step_time_s>{{num}})"
+            rf"(?! ?[mu]s))",
+        ),
         inside("", rf"(?i:\b(?:time|dt|took|elapsed){_IS}(?P<step_time_ms>{{num}}){_MS})"),
-        inside("", rf"(?i:(?<!total )(?<!total_)\b(?:time|dt|took){_IS}(?P<step_time_s>{{num}}){_S})"),
+        inside(
+            "", rf"(?i:(?<!total )(?<!total_)\b(?:time|dt|took){_IS}(?P<step_time_s>{{num}}){_S})"
+        ),
         inside("", rf"(?i:{_SAMPLES}{_RATE_S}{_IS}(?P<samples_per_s>{{num}}))"),
         inside("", rf"(?i:{_TOKENS}{_RATE_S}{_GPU}{_IS}(?P<tokens_per_s_per_gpu>{{num}}))"),
         inside("", rf"(?i:{_TOKENS}{_GPU}{_RATE_S}{_IS}(?P<tokens_per_s_per_gpu>{{num}}))"),
         inside("", rf"(?i:{_TOKENS}{_RATE_S}(?!{_GPU}){_IS}(?P<tokens_per_s>{{num}}))"),
-        inside("", r"(?i:(?<!val )(?<!val_)(?<!eval_)(?<!eval )(?<!valid_)(?<!z_)\bloss" + _IS + r"(?P<loss>{num}))"),
-        inside("", r"(?i:\b(?:train|training|lm|per_token|avg|ce|total)[ _-](?:\w+[ _-])?loss" + _IS + r"(?P<loss>{num}))"),
+        inside(
+            "",
+            r"(?i:(?<!val )(?<!val_)(?<!eval_)(?<!eval )(?<!valid_)(?<!z_)\bloss"
+            + _IS
+            + r"(?P<loss>{num}))",
+        ),
+        inside(
+            "",
+            r"(?i:\b(?:train|training|lm|per_token|avg|ce|total)[ _-](?:\w+[ _-])?loss"
+            + _IS
+            + r"(?P<loss>{num}))",
+        ),
         inside("", r"(?i:\bmfu" + _IS + r"(?P<mfu_percent>{num}) ?%)"),
         inside("", r"(?i:\bmfu" + _IS + r"(?P<mfu>0?\.\d+)\b(?! ?%))"),
-        inside("", r"(?i:tflops?(?:/s)?(?:/(?:gpu|device))?(?:_per_gpu)?" + _IS + r"(?P<tflops_per_gpu>{num}))"),
-        beside("loss", r"(?i:\b(?:avg|average|mean|epoch)?[ _]?(?:train|training)[ _]loss" + _IS + r"(?P<loss>{num}))"),
-        beside("loss", r"(?i:\b(?:val|valid|validation|eval|test)[ _]loss" + _IS + r"(?P<val_loss>{num}))"),
-        beside("emory", r"(?i:\bmemory[ \w]*(?:usage|watermark|allocated|peak|used)?[^:=\d]*[:=] *(?P<memory_gb>{num}) ?Gi?B)"),
-        beside("emory", r"(?i:\bmemory[ \w]*(?:usage|watermark|allocated|peak|used)?[^:=\d]*[:=] *(?P<memory_mb>{num}) ?Mi?B)"),
+        inside(
+            "",
+            r"(?i:tflops?(?:/s)?(?:/(?:gpu|device))?(?:_per_gpu)?"
+            + _IS
+            + r"(?P<tflops_per_gpu>{num}))",
+        ),
+        beside(
+            "loss",
+            r"(?i:\b(?:avg|average|mean|epoch)?[ _]?(?:train|training)[ _]loss"
+            + _IS
+            + r"(?P<loss>{num}))",
+        ),
+        beside(
+            "loss",
+            r"(?i:\b(?:val|valid|validation|eval|test)[ _]loss" + _IS + r"(?P<val_loss>{num}))",
+        ),
+        beside(
+            "emory",
+            r"(?i:\bmemory[ \w]*(?:usage|watermark|allocated|peak|used)?[^:=\d]*[:=] *"
+            r"(?P<memory_gb>{num}) ?Gi?B)",
+        ),
+        beside(
+            "emory",
+            r"(?i:\bmemory[ \w]*(?:usage|watermark|allocated|peak|used)?[^:=\d]*[:=] *"
+            r"(?P<memory_mb>{num}) ?Mi?B)",
+        ),
     ),
     precedence=90,
-)  # fmt: skip
+)

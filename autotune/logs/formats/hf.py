@@ -18,10 +18,23 @@ FORMAT = LogFormat(
     "hf",
     table(
         beside("train_runtime", r"train_runtime['\"]?\s*[:=] *'?(?P<train_runtime_s>[\d:.]+)"),
-        beside("train_samples_per", r"train_samples_per_second['\"]?\s*[:=] *'?(?P<summary_samples_per_s>{num})"),
-        beside("train_steps_per", r"train_steps_per_second['\"]?\s*[:=] *'?(?P<summary_steps_per_s>{num})"),
-        beside("train_tokens_per", r"train_tokens_per_second['\"]?\s*[:=] *'?(?P<summary_tokens_per_s>{num})"),
-        beside("train_loss", r"(?:train_runtime.*'|>>\s+|^\s+)train_loss['\"]?\s*[:=] *'?(?P<secondary_loss>{num})"),
+        beside(
+            "train_samples_per",
+            r"train_samples_per_second['\"]?\s*[:=] *'?(?P<summary_samples_per_s>{num})",
+        ),
+        beside(
+            "train_steps_per",
+            r"train_steps_per_second['\"]?\s*[:=] *'?(?P<summary_steps_per_s>{num})",
+        ),
+        beside(
+            "train_tokens_per",
+            r"train_tokens_per_second['\"]?\s*[:=] *'?(?P<summary_tokens_per_s>{num})",
+        ),
+        beside(
+            "train_loss",
+            r"(?:train_runtime.*'|>>\s+|^\s+)train_loss['\"]?\s*[:=] *'?(?P<secondary_loss>"
+            r"{num})",
+        ),
         beside("eval_loss", r"eval_loss['\"]?\s*[:=] *'?(?P<val_loss>{num})"),
         BARS,
         opening("loss'", _key("loss", "loss")),
@@ -35,4 +48,4 @@ FORMAT = LogFormat(
     ),
     precedence=20,
     lock="bar_total",
-)  # fmt: skip
+)

@@ -14,16 +14,26 @@ _PER_GPU += r"|tokens[ _](?:/|per)[ _](?:gpu|GPU)[ _](?:/|per)[ _]second|tokens[
 FORMAT = LogFormat(
     "megatron",
     table(
-        opening("iteration", r"\biteration *[:=]? *(?P<step>[\d,]+) */ *(?P<total_steps>[\d,]+) *\|"),
-        inside("time", _TIME + r"\(?(?:ms|msec|milliseconds)\)?" + _IS + r"(?P<step_time_ms>{num})"),
+        opening(
+            "iteration", r"\biteration *[:=]? *(?P<step>[\d,]+) */ *(?P<total_steps>[\d,]+) *\|"
+        ),
+        inside(
+            "time", _TIME + r"\(?(?:ms|msec|milliseconds)\)?" + _IS + r"(?P<step_time_ms>{num})"
+        ),
         inside("time", _TIME + r"\(?(?:s|sec|seconds)\)?" + _IS + r"(?P<step_time_s>{num})"),
-        inside("loss", r"\|\s*(?:lm|LM|total|train|reduced_train)?[ _-]*loss" + _IS + r"(?P<loss>{num})"),
+        inside(
+            "loss",
+            r"\|\s*(?:lm|LM|total|train|reduced_train)?[ _-]*loss" + _IS + r"(?P<loss>{num})",
+        ),
         inside("batch", r"global[ _]batch[ _]size" + _IS + r"(?P<global_batch_size>{num})"),
         inside("second", r"[Ss]amples?[ _]per[ _]second" + _IS + r"(?P<samples_per_s>{num})"),
         inside("s/sec", r"samples?/sec(?:ond)?" + _IS + r"(?P<samples_per_s>{num})"),
         inside("okens", _PER_GPU + r"[^|:=]*" + _IS + r"(?P<tokens_per_s_per_gpu>{num}[KMB]?)"),
         inside("okens", r"tokens[ _](?:per[ _]second|/sec)" + _IS + r"(?P<tokens_per_s>{num})"),
-        inside("(token", r"throughput \(tokens?/s[^|]*?GPU\)" + _IS + r"(?P<tokens_per_s_per_gpu>{num}[KMB]?)"),
+        inside(
+            "(token",
+            r"throughput \(tokens?/s[^|]*?GPU\)" + _IS + r"(?P<tokens_per_s_per_gpu>{num}[KMB]?)",
+        ),
         inside("FLOP", r"T(?:era)?FLOP[^|:=]*" + _IS + r"(?P<tflops_per_gpu>{num})"),
         inside("flop", r"t(?:era)?flop[^|:=]*" + _IS + r"(?P<tflops_per_gpu>{num})"),
         inside("MFU", r"MFU[^|:=%]*(?:\(%\))?" + _IS + r"(?P<mfu_percent>{num})%?"),
@@ -35,9 +45,13 @@ FORMAT = LogFormat(
         beside("max_allocated", r"max_allocated *[:=] *(?P<memory_mb>{num})"),
         beside("max-allocated", r"max-allocated[^|:=]*[:=] *(?P<memory_mb>{num})"),
         beside("loss at", r"valid(?:ation)? loss at .*?value[:=] *(?P<val_loss>{num})"),
-        beside("Step Time", r"Step Time *: *(?P<secondary_step_time_s>{num}) ?s .*?(?P<tflops_per_gpu>{num}) ?MODEL_TFLOP"),
+        beside(
+            "Step Time",
+            r"Step Time *: *(?P<secondary_step_time_s>{num}) ?s .*?(?P<tflops_per_gpu>{num})"
+            r" ?MODEL_TFLOP",
+        ),
     ),
     precedence=10,
     complete=r"nan[ _]iterations[ :=]*\d",
     continues=r"^(?!.*time \(ms\)).*\||^\s*iterations:",
-)  # fmt: skip
+)

@@ -5,11 +5,23 @@ from autotune.logs.format import LogFormat, beside, inside, opening, table
 FORMAT = LogFormat(
     "nanogpt",
     table(
-        opening("iter ", r"\biter (?P<step>\d+):? *,? *(?:train )?loss[: ]*(?P<loss>{num}).*?time[: ]*(?P<step_time_ms>{num}) ?ms"),
-        opening("iter ", r"\biter (?P<step>\d+):? *,? *(?:train )?loss[: ]*(?P<loss>{num}).*?time[: ]*(?P<step_time_s>{num}) ?s\b"),
+        opening(
+            "iter ",
+            r"\biter (?P<step>\d+):? *,? *(?:train )?loss[: ]*(?P<loss>{num}).*?time[: ]*"
+            r"(?P<step_time_ms>{num}) ?ms",
+        ),
+        opening(
+            "iter ",
+            r"\biter (?P<step>\d+):? *,? *(?:train )?loss[: ]*(?P<loss>{num}).*?time[: ]*"
+            r"(?P<step_time_s>{num}) ?s\b",
+        ),
         opening("step:", r"\bstep:(?P<step>\d+)/(?P<total_steps>\d+)\b"),
         opening("trl:", r"\bs:(?P<step>\d+) trl:(?P<loss>{num})"),
-        opening("step ", r"\bstep +(?P<step>\d+)(?:/ *(?P<total_steps>\d+))?(?: \([\d.]+%\))? *[|:,].*(?:\b(?:dt|took)\b|\d ?ms\b|tok/s)"),
+        opening(
+            "step ",
+            r"\bstep +(?P<step>\d+)(?:/ *(?P<total_steps>\d+))?(?: \([\d.]+%\))? *["
+            r"|:,].*(?:\b(?:dt|took)\b|\d ?ms\b|tok/s)",
+        ),
         inside("step_avg:", r"step_avg:(?P<step_time_ms>{num}) ?ms"),
         inside("step_avg:", r"step_avg:(?P<step_time_s>{num}) ?s\b"),
         inside("val_loss:", r"\bval_loss:(?P<val_loss>{num})"),
@@ -22,12 +34,19 @@ FORMAT = LogFormat(
         inside("tok", r"tok(?:ens)?/s(?:ec)?[:= ]+(?P<tokens_per_s>{num})"),
         inside("tok", r"(?P<tokens_per_s>{num}) tok(?:ens)?/s"),
         inside("mfu", r"\bmfu[: ]+(?P<mfu_percent>{num})%?"),
-        inside("MFU", r"(?P<mfu_percent>{num})% (?:bf16|fp16|fp32|tf32)? ?MFU"),
+        inside("MFU", r"(?P<mfu_percent>{num})% (?:\w+ )?MFU"),
         beside("tel:", r"\bs:(?P<step>\d+) tel:(?P<val_loss>{num})"),
-        beside("val loss", r"\bstep +(?P<step>\d+):? train loss (?P<secondary_loss>{num}), val loss (?P<val_loss>{num})"),
+        beside(
+            "val loss",
+            r"\bstep +(?P<step>\d+):? train loss (?P<secondary_loss>{num}), val loss "
+            r"(?P<val_loss>{num})",
+        ),
         beside("val", r"\b[Vv]al(?:idation)?[ _](?:loss|bpb)[: =]+(?P<val_loss>{num})"),
-        beside("peak memory", r"peak memory (?:consumption|allocated)?[^:]*: *(?P<memory_mib>{num}) ?Mi?B"),
+        beside(
+            "peak memory",
+            r"peak memory (?:consumption|allocated)?[^:]*: *(?P<memory_mib>{num}) ?Mi?B",
+        ),
         beside("eak memory", r"eak memory[ \w]*: *(?P<memory_mib>{num}) ?Mi?B"),
     ),
     precedence=40,
-)  # fmt: skip
+)
