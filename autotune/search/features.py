@@ -9,7 +9,7 @@ cost model is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,19 +44,26 @@ OTHER_SLOPE = (0.0, 0.15)
 class Features:
     """``values`` is float64 (rows, columns); ``slope`` and ``slope_sigma`` expect log-time effects.
 
-    ``names`` are parameter names, with ``=value`` for one value of a name-valued parameter.
+    ``names`` are parameter names, with ``=value`` for one value of a name-valued parameter;
+    ``sources`` give each column's parameter and the number each of its values becomes.
     """
 
     names: tuple[str, ...]
     values: FloatArray
     slope: FloatArray
     slope_sigma: FloatArray
+    sources: tuple[tuple[str, dict[ParameterValue, float]], ...]
+
+    def encode(self, config: Mapping[str, ParameterValue]) -> FloatArray:
+        """The features (columns,) of any combination of values on offer, legal or not."""
+        return np.array([scale[config.get(name)] for name, scale in self.sources])
 
 
 def build_features(legal: LegalRows) -> Features:
     """Features of every row of a legal set, in its order; parameters with one value add none."""
     names: list[str] = []
     columns: list[FloatArray] = []
+    sources: list[tuple[str, dict[ParameterValue, float]]] = []
     for position, name in enumerate(legal.names):
         codes = np.asarray(legal.codes[:, position], dtype=np.int64)
         choices = tuple(legal.choices[name])
@@ -65,12 +72,15 @@ def build_features(legal: LegalRows) -> Features:
             if np.ptp(values) > 0.0:
                 names.append(label)
                 columns.append(values)
+                by_value = dict(zip(choices, scale.tolist(), strict=True))
+                sources.append((name, {None: float(scale.min()), **by_value}))
     slopes = [EXPECTED_SLOPES.get(label, OTHER_SLOPE) for label in names]
     return Features(
         tuple(names),
         np.column_stack(columns) if columns else np.zeros((len(legal), 0)),
         np.array([mean for mean, _ in slopes]),
         np.array([sigma for _, sigma in slopes]),
+        tuple(sources),
     )
 
 

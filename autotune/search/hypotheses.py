@@ -20,10 +20,13 @@ from autotune.search.features import Features
 from autotune.search.gaussian import Kernel, Posterior
 from autotune.search.memory import MemoryBelief, MemoryFacts, MemoryPrior
 from autotune.search.prior import CostPrior
+from autotune.search.proposal import LegalRows
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+CAP = 0.5
+"""Improvements beyond this many nats count as this: no dream outweighs a likely gain."""
 CRASH_RATE = 0.03
 """How often a config that fits is expected to crash all the same."""
 
@@ -64,18 +67,35 @@ def explain_speed(
     tokens in a step, zero where they are the same everywhere.
     """
     expected = features.values @ features.slope
-    blind = Kernel(1.5, features.slope_sigma, 0.12, 2.0, 0.04)
+    expected = expected - float(np.median(expected))
+    basis = features.values - np.median(features.values, axis=0)
     if prior is None:
-        centred = expected - float(np.median(expected))
-        return [Explanation("data", 1.0, centred, features.values, replace(blind, level=8.0))]
+        return _blind(expected, basis, features.slope_sigma, level=8.0, odds=1.0)
     mean = prior.log_time + offset
-    expected = expected - float(np.median(expected)) + float(np.median(mean))
-    rivals = [Explanation("data", 0.05, expected, features.values, blind)]
+    expected = expected + float(np.median(mean))
+    rivals = _blind(expected, basis, features.slope_sigma, level=1.5, odds=0.05)
     for name, odds, doubt in (("cost model", 0.75, 1.0), ("cost model, doubted", 0.20, 2.5)):
         sigma = prior.time_sigma * doubt
         kernel = Kernel(0.02, prior.time_widths, 0.8 * sigma, 2.0, 0.6 * sigma)
-        rivals.insert(-1, Explanation(name, odds, mean, prior.time_basis, kernel))
+        rivals.append(Explanation(name, odds, mean, prior.time_basis, kernel))
     return rivals
+
+
+BLIND: tuple[tuple[float, float], ...] = tuple(
+    (scale, smooth) for scale in (1.0, 2.5) for smooth in (0.12, 0.4)
+)
+
+
+def _blind(
+    mean: FloatArray, basis: FloatArray, widths: FloatArray, level: float, odds: float
+) -> list[Explanation]:
+    """Explanations without a cost model, from tame to wild."""
+    return [
+        Explanation(
+            "data", odds / len(BLIND), mean, basis, Kernel(level, scale * widths, smooth, 3.0, 0.04)
+        )
+        for scale, smooth in BLIND
+    ]
 
 
 @dataclass(frozen=True)
@@ -96,7 +116,7 @@ class SpeedBelief:
         cost: FloatArray,
         pending: IntArray,
     ) -> SpeedBelief:
-        """Conditions on log costs (n,) of rows (n,); ``pending`` rows count as seen at their mean."""
+        """Conditions on log costs (n,) of rows (n,); ``pending`` rows count as at their mean."""
         posteriors = []
         for rival in rivals:
             seen = Posterior.condition(
@@ -130,12 +150,22 @@ class SpeedBelief:
         mean = self.weights @ means
         return mean, np.sqrt(self.weights @ (sigmas**2 + (means - mean) ** 2))
 
-    def improvement(self, rows: IntArray, best: float) -> FloatArray:
-        """Expected fall of log cost below ``best`` at rows (m,): (m,), in nats."""
+    def improvement(self, rows: IntArray, best: float, most: float = CAP) -> FloatArray:
+        """Expected fall of log cost below ``best``, at most ``most``, at rows (m,): (m,) nats."""
         means, sigmas = self.predict(rows)
-        z = (best - means) / sigmas
-        density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
-        return np.asarray(self.weights @ (sigmas * (z * ndtr(z) + density)))
+        gains = _fall(means, sigmas, best) - _fall(means, sigmas, best - most)
+        return np.asarray(self.weights @ gains)
+
+    def odds_below(self, rows: IntArray, level: float) -> FloatArray:
+        """Probability that log cost lies below ``level`` at rows (m,): (m,)."""
+        means, sigmas = self.predict(rows)
+        return np.asarray(self.weights @ ndtr((level - means) / sigmas))
+
+    @property
+    def trust(self) -> str:
+        """How much the explanations without a cost model say, in words."""
+        blind = sum(w for w, r in zip(self.weights, self.rivals, strict=True) if r.name == "data")
+        return "by the trials alone" if blind > 0.5 else f"cost model trusted {1.0 - blind:.0%}"
 
     def rough_mean(self) -> FloatArray:
         """Mixture mean of every row by linear effects alone: what a shortlist is drawn from."""
@@ -152,44 +182,71 @@ class SpeedBelief:
 
 @dataclass(frozen=True)
 class FitBelief:
-    """Rivals for memory with their posterior odds, and what crashes say besides memory."""
+    """Rivals for why runs fail, with their posterior odds.
 
-    beliefs: tuple[MemoryBelief, ...]
-    blames_crashes: tuple[bool, ...]
+    Each holds a belief about memory and, for some, one about crashes: a crash is either chance,
+    memory in disguise, or goes with the config's values.
+    """
+
+    rivals: tuple[tuple[MemoryBelief, MemoryBelief | None], ...]
     weights: FloatArray
 
     @classmethod
     def condition(
-        cls, priors: Sequence[tuple[MemoryPrior, float]], facts: MemoryFacts, crashed: IntArray
+        cls,
+        priors: Sequence[tuple[MemoryPrior, float]],
+        crashes: MemoryPrior,
+        facts: MemoryFacts,
+        crashed: IntArray,
     ) -> FitBelief:
-        """Conditions (prior, odds) pairs on facts, with crashed rows blamed on memory and not."""
+        """Conditions (prior, odds) pairs on facts about memory and on rows that crashed."""
+        rivals: list[tuple[MemoryBelief, MemoryBelief | None]] = []
+        odds, evidence = [], []
         suspects = replace(facts, beyond=np.concatenate([facts.beyond, crashed]))
-        beliefs, blames, odds, evidence = [], [], [], []
+        ran = np.concatenate([facts.ran, facts.seen, facts.beyond])
+        none = np.zeros(0, dtype=np.int64)
+        values = MemoryBelief.condition(crashes, MemoryFacts(none, np.zeros(0), ran, crashed))
         for prior, weight in priors:
-            for blame in (False, True) if len(crashed) else (False,):
-                belief = MemoryBelief.condition(prior, suspects if blame else facts)
-                beliefs.append(belief)
-                blames.append(blame)
-                odds.append(weight)
-                chance = 0.0 if blame else len(crashed) * math.log(CRASH_RATE)
-                evidence.append(belief.log_evidence + chance)
-        weights = _odds(np.array(odds), np.array(evidence))
-        return cls(tuple(beliefs), tuple(blames), weights)
+            plain = MemoryBelief.condition(prior, facts)
+            rivals.append((plain, None))
+            odds.append(weight)
+            chance = len(crashed) * math.log(CRASH_RATE) + len(ran) * math.log1p(-CRASH_RATE)
+            evidence.append(plain.log_evidence + chance)
+            if len(crashed):
+                blamed = MemoryBelief.condition(prior, suspects)
+                rivals += [(blamed, None), (plain, values)]
+                odds += [weight, weight]
+                evidence += [blamed.log_evidence, plain.log_evidence + values.log_evidence]
+        return cls(tuple(rivals), _odds(np.array(odds), np.array(evidence)))
 
     def fits(self, rows: IntArray) -> FloatArray:
         """Probability that each row runs as far as memory, or what crashed so far, tells: (m,)."""
         total = np.zeros(len(rows))
-        for weight, belief in zip(self.weights, self.beliefs, strict=True):
+        for weight, (memory, crashes) in zip(self.weights, self.rivals, strict=True):
             if weight >= 0.001:
-                total += weight * belief.fits(rows)
+                other = 1.0 if crashes is None else crashes.fits(rows)
+                total += weight * memory.fits(rows) * other
         return total
 
     def log_ratio(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mixture mean and deviation of log(peak / capacity): two arrays (m,)."""
-        pairs = [belief.log_ratio(rows) for belief in self.beliefs]
+        pairs = [memory.log_ratio(rows) for memory, _ in self.rivals]
         means, sigmas = np.array([m for m, _ in pairs]), np.array([s for _, s in pairs])
         mean = self.weights @ means
         return mean, np.sqrt(self.weights @ (sigmas**2 + (means - mean) ** 2))
+
+
+def explain_crashes(legal: LegalRows) -> MemoryPrior:
+    """What makes a config crash if not memory: each value of each parameter may."""
+    columns = [np.ones(len(legal))]
+    for position, name in enumerate(legal.names):
+        codes = legal.codes[:, position]
+        values = range(len(legal.choices[name])) if len(legal.choices[name]) <= 12 else ()
+        columns += [(codes == code).astype(float) for code in values]
+    basis = np.column_stack(columns)
+    score = np.full(len(legal), -1.9)
+    widths = np.array([0.3] + [1.0] * (basis.shape[1] - 1))
+    return MemoryPrior(score, basis, score, basis, widths, 1.0)
 
 
 def explain_memory(features: Features, prior: CostPrior | None) -> list[tuple[MemoryPrior, float]]:
@@ -206,6 +263,13 @@ def explain_memory(features: Features, prior: CostPrior | None) -> list[tuple[Me
         return [(blind, 1.0)]
     doubted = replace(prior.memory, sigma=3.0 * prior.memory.sigma)
     return [(prior.memory, 0.75), (doubted, 0.20), (blind, 0.05)]
+
+
+def _fall(means: FloatArray, sigmas: FloatArray, level: float) -> FloatArray:
+    """Expected fall of a Gaussian below a level."""
+    z = (level - means) / sigmas
+    density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+    return np.asarray(sigmas * (z * ndtr(z) + density))
 
 
 def _odds(prior: FloatArray, log_evidence: FloatArray) -> FloatArray:

@@ -91,7 +91,7 @@ class Ledger:
         return np.array(rows, dtype=np.int64), np.array([self.cost(r) for r in rows])
 
     def memory_facts(self, capacity_gib: float | None, most: int) -> MemoryFacts:
-        """What is known of memory, the latest ``most`` rows of each kind; log of peak / capacity."""
+        """What is known of memory: the latest ``most`` rows of each kind."""
         seen = [r for r in self._peaks if capacity_gib is not None][-most:]
         ran = [r for r in self._costs if r not in self._peaks or capacity_gib is None][-most:]
         logs = [math.log(self._peaks[r] / capacity_gib) for r in seen if capacity_gib is not None]

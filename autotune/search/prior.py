@@ -47,19 +47,19 @@ class CostPrior:
         mean = constants.mean if centre is None else centre
         moved = mean - constants.mean
         times, memories = moved[:_TIMES], moved[_TIMES:]
-        basis = table.time_sensitivity(mean)
+        time, basis = table.step_time_and_slopes(mean)
         capacity = np.log(table.capacity_gib)
-        needs = table.memory_sensitivity(mean, allocated=False)
-        shows = table.memory_sensitivity(mean, allocated=True)
+        need, needs = table.memory_and_slopes(mean, allocated=False)
+        shown, shows = table.memory_and_slopes(mean, allocated=True)
         return cls(
-            log_time=np.log(table.step_time(mean)) - basis @ times,
+            log_time=np.log(time) - basis @ times,
             time_basis=basis,
             time_widths=constants.sigma[:_TIMES],
             time_sigma=constants.time_sigma,
             memory=MemoryPrior(
-                mean=np.log(table.device_memory(mean)) - capacity - needs @ memories,
+                mean=np.log(need) - capacity - needs @ memories,
                 basis=needs,
-                shown=np.log(table.allocated(mean)) - capacity - shows @ memories,
+                shown=np.log(shown) - capacity - shows @ memories,
                 shown_basis=shows,
                 widths=constants.sigma[_TIMES:],
                 sigma=constants.memory_sigma,

@@ -9,7 +9,7 @@ rule withdraws it. Nothing is ever inferred about speed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,8 @@ from autotune.search.proposal import LegalRows
 from autotune.trial import Outcome, TrialRecord
 
 BoolArray = NDArray[np.bool_]
+Kind = Literal["memory", "legality"]
+KINDS: tuple[Kind, ...] = ("memory", "legality")
 
 MORE_IS_MORE = frozenset({"micro_batch_size"})
 """Parameters along which memory never falls, the rest equal."""
@@ -64,20 +66,20 @@ DERIVED = {
 
 @dataclass(frozen=True)
 class FailingRule:
-    """Rows ruled out by one trial. ``withdrawn_by`` is the trial that ran inside it, if any."""
+    """What one trial rules out: ``count`` rows besides its own ``row``.
 
-    kind: Literal["memory", "legality"]
+    ``parameters`` are the positions of the parameters that a refusal named. ``audited_by`` is a
+    trial inside the rule that failed as foretold, ``withdrawn_by`` one that ran.
+    """
+
+    kind: Kind
     witness: int
     row: int
     reason: str
-    rows: BoolArray
+    count: int
+    parameters: tuple[int, ...] = ()
     audited_by: int | None = None
     withdrawn_by: int | None = None
-
-    @property
-    def count(self) -> int:
-        """How many configs it rules out, the witness's own not counted."""
-        return int(self.rows.sum()) - 1
 
     @property
     def active(self) -> bool:
@@ -94,6 +96,9 @@ class FailingRegions:
         self._told: set[int] = set()
         self._ran: list[tuple[int, int]] = []
         self._axes, self._structure = _memory_axes(legal)
+        self._excluded: dict[Kind, NDArray[np.int32]] = {
+            kind: np.full(len(legal), -1, dtype=np.int32) for kind in KINDS
+        }
 
     def update(self, trials: Iterable[tuple[TrialRecord, int]]) -> None:
         """Learns from finished trials not seen before, each with its row in the legal set."""
@@ -109,13 +114,19 @@ class FailingRegions:
             elif record.outcome is Outcome.INVALID_CONFIG:
                 self._learn_legality(record, row)
 
-    def excluded(self, kind: Literal["memory", "legality"]) -> NDArray[np.int64]:
+    def excluded(self, kind: Kind) -> NDArray[np.int32]:
         """For each row the position in ``rules`` of an active rule of this kind, else -1."""
-        found = np.full(len(self.legal), -1, dtype=np.int64)
-        for position, rule in enumerate(self.rules):
-            if rule.kind == kind and rule.active:
-                found[rule.rows & (found < 0)] = position
-        return found
+        return self._excluded[kind]
+
+    def rows_of(self, rule: FailingRule) -> BoolArray:
+        """The rows (n,) that a rule speaks of, its own included."""
+        if rule.kind == "memory":
+            return self.dominated_by(rule.row)
+        rows = np.arange(len(self.legal)) == rule.row
+        if rule.parameters:
+            codes = self.legal.codes[:, list(rule.parameters)]
+            rows |= (codes == codes[rule.row]).all(axis=1)
+        return np.asarray(rows)
 
     def dominated_by(self, row: int) -> BoolArray:
         """Rows (n,) that need at least as much memory as ``row`` and share its structure."""
@@ -128,56 +139,51 @@ class FailingRegions:
         return same
 
     def _learn_memory(self, number: int, row: int) -> None:
-        for position, rule in enumerate(self.rules):
-            if rule.kind == "memory" and rule.active and rule.rows[row]:
-                if rule.audited_by is None:
-                    self.rules[position] = _changed(rule, audited_by=number)
-                return
-        rows = self.dominated_by(row)
-        reason = f"needs at least as much memory as trial {number}, which ran out of it"
-        rule = FailingRule("memory", number, row, reason, rows)
-        self._add(rule)
+        position = int(self._excluded["memory"][row])
+        if position < 0:
+            reason = f"needs at least as much memory as trial {number}, which ran out of it"
+            self._add(FailingRule("memory", number, row, reason, 0))
+        elif self.rules[position].audited_by is None:
+            self.rules[position] = replace(self.rules[position], audited_by=number)
 
     def _learn_legality(self, record: TrialRecord, row: int) -> None:
         names: set[str] = set()
         for name in record.parameters_named:
             names.update(DERIVED.get(name, (name,)))
-        positions = [k for k, name in enumerate(self.legal.names) if name in names]
-        rows = np.zeros(len(self.legal), dtype=bool)
-        rows[row] = True
+        positions = tuple(k for k, name in enumerate(self.legal.names) if name in names)
         reason = f"trial {record.number} was refused by the framework"
         if positions:
-            codes = self.legal.codes[:, positions]
-            rows = (codes == codes[row]).all(axis=1)
-            shared = ", ".join(
+            reason += " over " + ", ".join(
                 f"{self.legal.names[k]}={_shown(self.legal, k, row)}" for k in positions
             )
-            reason += f" over {shared}"
-        self._add(FailingRule("legality", record.number, row, reason, rows))
+        self._add(FailingRule("legality", record.number, row, reason, 0, positions))
 
     def _add(self, rule: FailingRule) -> None:
         """Keeps a rule, withdrawn at once where an earlier success already disproves it."""
-        disproof = next((number for number, row in self._ran if rule.rows[row]), None)
-        self.rules.append(_changed(rule, withdrawn_by=disproof))
+        rows = self.rows_of(rule)
+        disproof = next((number for number, row in self._ran if rows[row]), None)
+        self.rules.append(replace(rule, count=int(rows.sum()) - 1, withdrawn_by=disproof))
+        if disproof is None:
+            self._mark(len(self.rules) - 1, rows)
+
+    def _mark(self, position: int, rows: BoolArray) -> None:
+        found = self._excluded[self.rules[position].kind]
+        found[rows & (found < 0)] = position
 
     def _withdraw(self, number: int, row: int) -> None:
+        """Drops the rules that a success at ``row`` disproves, and marks anew what is left."""
+        if all(found[row] < 0 for found in self._excluded.values()):
+            return
+        for found in self._excluded.values():
+            found[:] = -1
         for position, rule in enumerate(self.rules):
-            if rule.active and rule.rows[row]:
-                self.rules[position] = _changed(rule, withdrawn_by=number)
-
-
-def _changed(
-    rule: FailingRule, audited_by: int | None = None, withdrawn_by: int | None = None
-) -> FailingRule:
-    return FailingRule(
-        rule.kind,
-        rule.witness,
-        rule.row,
-        rule.reason,
-        rule.rows,
-        rule.audited_by if audited_by is None else audited_by,
-        rule.withdrawn_by if withdrawn_by is None else withdrawn_by,
-    )
+            if not rule.active:
+                continue
+            rows = self.rows_of(rule)
+            if rows[row]:
+                self.rules[position] = replace(rule, withdrawn_by=number)
+            else:
+                self._mark(position, rows)
 
 
 def _shown(legal: LegalRows, position: int, row: int) -> ParameterValue:

@@ -18,12 +18,13 @@ from autotune.search.features import build_features
 from autotune.search.hypotheses import (
     FitBelief,
     SpeedBelief,
+    explain_crashes,
     explain_memory,
     explain_speed,
 )
 from autotune.search.ledger import Ledger
 from autotune.search.prior import CostPrior, prepare_table
-from autotune.search.proposal import LegalRows, Proposal, Skipped
+from autotune.search.proposal import LegalRows, Proposal, Skipped, SkipReason
 from autotune.search.regions import FailingRegions
 from autotune.space.limits import Objective
 from autotune.trial import Prediction, TrialRecord
@@ -37,15 +38,26 @@ HEADROOM = 0.3
 """Before anything ran, improvement counts from this far (nats) behind the best expected."""
 START_COST = 2.0
 """What a trial costs besides its steps, in units of the best config's steps."""
+AUDIT = 0.1
+"""How much a config counts that a rule speaks against which no audit has confirmed."""
+FEWEST_TRIALS = 5
+WORTH = 0.02
+LEAST_GAIN = 0.003
+LEAST_ODDS = 0.05
+"""The study ends by itself below this gain and these odds of a gain worth having."""
 
 
 @dataclass(frozen=True)
 class Beliefs:
-    """What is believed at one moment, and the log cost that a further trial has to beat."""
+    """What is believed at one moment, and the log cost against which gains are counted.
+
+    ``rough`` (rows,) is the expected log cost by linear effects alone.
+    """
 
     speed: SpeedBelief
     fit: FitBelief
-    best: float
+    target: float
+    rough: FloatArray
 
 
 class AutotuneProposer:
@@ -69,9 +81,11 @@ class AutotuneProposer:
         self.regions = FailingRegions(legal)
         self._jitter = 1e-9 * np.random.default_rng(seed).random(len(legal))
         self._centre_count = 0
+        self._crashes = explain_crashes(legal)
         self._explain()
 
     def propose(self, history: Sequence[TrialRecord], pending: Sequence[int]) -> Proposal | None:
+        """The row that is worth its cost most, by all that was told and is running."""
         self._learn(history)
         running = np.array(pending, dtype=np.int64)
         beliefs = self._beliefs(running)
@@ -79,7 +93,8 @@ class AutotuneProposer:
         if not len(open_rows):
             return None
         rows = self._shortlist(open_rows, beliefs)
-        return self._proposal(int(rows[np.argmax(self._scores(rows, beliefs))]), beliefs)
+        row = int(rows[np.argmax(self._scores(rows, beliefs))])
+        return Proposal(row, self._reason(row, beliefs), self._prediction(row, beliefs))
 
     def _learn(self, history: Sequence[TrialRecord]) -> None:
         self.ledger.update(history)
@@ -107,43 +122,150 @@ class AutotuneProposer:
         speed = SpeedBelief.condition(self._rivals, self.features.values, rows, cost, running)
         capacity = self.prior.capacity_gib if self.prior is not None else None
         facts = self.ledger.memory_facts(capacity, MOST_POINTS)
-        fit = FitBelief.condition(self._memory, facts, self.ledger.crashed(MOST_POINTS))
-        found = self.ledger.best
-        if found is not None:
-            return Beliefs(speed, fit, found[1])
-        rows = np.arange(len(self.legal))
-        likely = fit.fits(rows) >= 0.5
-        mean = speed.rough_mean()
-        return Beliefs(
-            speed, fit, float(mean[likely].min() if likely.any() else mean.min()) + HEADROOM
+        fit = FitBelief.condition(
+            self._memory, self._crashes, facts, self.ledger.crashed(MOST_POINTS)
         )
+        rough = speed.rough_mean()
+        order = np.argsort(rough) if len(rough) <= SHORTLIST else _least(rough, SHORTLIST)
+        likely = order[fit.fits(order) >= 0.5]
+        hope = float(rough[likely[0]] if len(likely) else rough.min()) + HEADROOM
+        found = self.ledger.best
+        return Beliefs(speed, fit, hope if found is None else min(found[1], hope), rough)
 
     def _open_rows(self, running: IntArray) -> IntArray:
-        """Rows that may be run: not yet run, not running, not ruled out (if any others are left)."""
+        """Rows neither run nor running nor refused, if any others are left."""
         free = ~self.ledger.visited
         free[running] = False
-        allowed = free & (self.regions.excluded("memory") < 0)
-        allowed &= self.regions.excluded("legality") < 0
+        allowed = free & (self.regions.excluded("legality") < 0)
         return np.flatnonzero(allowed if allowed.any() else free)
 
     def _shortlist(self, rows: IntArray, beliefs: Beliefs) -> IntArray:
+        """The rows worth a close look: the fastest by linear effects, the doubtful set back."""
         if len(rows) <= SHORTLIST:
             return rows
-        mean = beliefs.speed.rough_mean()[rows] - np.log(beliefs.fit.fits(rows) + 1e-3) * 0.1
-        return rows[np.argpartition(mean, SHORTLIST)[:SHORTLIST]]
+        rough = beliefs.rough[rows]
+        near = rows[np.argpartition(rough, min(4 * SHORTLIST, len(rows) - 1))[: 4 * SHORTLIST]]
+        rough = beliefs.rough[near] - 0.3 * np.log(beliefs.fit.fits(near) * self._free(near) + 1e-4)
+        return near[np.argpartition(rough, min(SHORTLIST, len(near) - 1))[:SHORTLIST]]
+
+    def _free(self, rows: IntArray) -> FloatArray:
+        """1 where no rule speaks against a row, little where an audit might, 0 after one."""
+        positions = self.regions.excluded("memory")[rows]
+        free = np.ones(len(rows))
+        for position in np.unique(positions[positions >= 0]).tolist():
+            rule = self.regions.rules[position]
+            free[positions == position] = AUDIT if rule.audited_by is None else 1e-9
+        return free
 
     def _scores(self, rows: IntArray, beliefs: Beliefs) -> FloatArray:
-        gain = beliefs.speed.improvement(rows, beliefs.best)
+        """Expected gain x probability of running / cost, of rows (m,): (m,)."""
+        gain = beliefs.speed.improvement(rows, beliefs.target)
         mean, _ = beliefs.speed.mixed(rows)
-        cost = START_COST + np.exp(np.clip(mean - beliefs.best, -3.0, 3.0))
-        return gain * beliefs.fit.fits(rows) / cost + self._jitter[rows]
+        cost = START_COST + np.exp(np.clip(mean - beliefs.target, -3.0, 3.0))
+        return gain * beliefs.fit.fits(rows) * self._free(rows) / cost + self._jitter[rows]
 
-    def _proposal(self, row: int, beliefs: Beliefs) -> Proposal:
+    def _reason(self, row: int, beliefs: Beliefs) -> str:
         at = np.array([row])
-        return Proposal(row, "", Prediction())
+        mean, _ = beliefs.speed.mixed(at)
+        fits = f"runs with probability {beliefs.fit.fits(at)[0]:.2f}"
+        position = int(self.regions.excluded("memory")[row])
+        if position >= 0:
+            witness = self.regions.rules[position].witness
+            return f"audit of what trial {witness} ruled out; {fits}"
+        found = self.ledger.best
+        trust = beliefs.speed.trust
+        if found is None:
+            return f"best expected before anything ran; {fits} ({trust})"
+        change = math.exp(found[1] - float(mean[0])) - 1.0
+        gain = beliefs.speed.improvement(at, found[1])[0]
+        return f"expected {change:+.0%} against the best, gain {gain:.1%}; {fits} ({trust})"
+
+    def predict(self, index: int) -> Prediction:
+        """What is expected of one row by what was told so far; empty without a cost model."""
+        return self._prediction(index, self._beliefs(np.zeros(0, dtype=np.int64)))
+
+    def _prediction(self, row: int, beliefs: Beliefs) -> Prediction:
+        at = np.array([row])
+        probability = float(beliefs.fit.fits(at)[0])
+        if self.prior is None:
+            return Prediction(probability_fits=probability)
+        mean, sigma = beliefs.speed.mixed(at)
+        log_time = float(mean[0] - self._offset()[row])
+        ratio, spread = beliefs.fit.log_ratio(at)
+        memory = self.prior.capacity_gib * math.exp(float(ratio[0]))
+        return Prediction(
+            step_time_s=math.exp(log_time),
+            step_time_low_s=math.exp(log_time - 1.96 * float(sigma[0])),
+            step_time_high_s=math.exp(log_time + 1.96 * float(sigma[0])),
+            memory_gib=memory,
+            memory_sigma_gib=memory * float(spread[0]),
+            probability_fits=probability,
+        )
 
     def finished(self, history: Sequence[TrialRecord]) -> str | None:
-        return None
+        """Stops when no config left is expected to gain, and none has odds worth a trial."""
+        self._learn(history)
+        found = self.ledger.best
+        rows = self._open_rows(np.zeros(0, dtype=np.int64))
+        if found is None or len(self.ledger.trials) < FEWEST_TRIALS or not len(rows):
+            return None
+        beliefs = self._beliefs(np.zeros(0, dtype=np.int64))
+        near = self._shortlist(rows, beliefs)
+        runs = beliefs.fit.fits(near) * self._free(near)
+        gain = float((beliefs.speed.improvement(near, found[1]) * runs).max())
+        odds = float((beliefs.speed.odds_below(near, found[1] - WORTH) * runs).max())
+        if gain >= LEAST_GAIN or odds >= LEAST_ODDS:
+            return None
+        return (
+            f"no config left is expected to gain more than {gain:.2%}, nor has any more than "
+            f"{odds:.1%} odds of being {WORTH:.0%} faster than the best"
+        )
 
     def skipped(self, history: Sequence[TrialRecord]) -> Iterator[Skipped]:
-        return iter(())
+        """Every config never run and why, by what all trials together tell."""
+        self._learn(history)
+        beliefs = self._beliefs(np.zeros(0, dtype=np.int64))
+        rows = np.flatnonzero(~self.ledger.visited)
+        found = self.ledger.best
+        for start in range(0, len(rows), SHORTLIST):
+            part = rows[start : start + SHORTLIST]
+            yield from self._skipped_part(part, beliefs, found[1] if found else None)
+
+    def _skipped_part(
+        self, rows: IntArray, beliefs: Beliefs, best: float | None
+    ) -> Iterator[Skipped]:
+        runs = beliefs.fit.fits(rows)
+        ratio, _ = beliefs.fit.log_ratio(rows)
+        mean, sigma = beliefs.speed.mixed(rows)
+        for at, row in enumerate(rows.tolist()):
+            ruled = [int(self.regions.excluded(kind)[row]) for kind in ("legality", "memory")]
+            rule = next((self.regions.rules[k] for k in ruled if k >= 0), None)
+            if rule is not None:
+                kind: SkipReason = "invalid" if rule.kind == "legality" else "dominated"
+                yield Skipped(row, kind, rule.reason, witness=rule.witness)
+            elif runs[at] < 0.5:
+                yield self._not_fitting(row, float(ratio[at]), float(runs[at]))
+            elif best is not None:
+                share = math.exp(min(best - float(mean[at] - 1.96 * sigma[at]), 50.0))
+                reason = f"plausibly at most {share:.0%} of the best"
+                yield Skipped(row, "not promising" if share < 1.0 else "not reached", reason,
+                              at_most=share)  # fmt: skip
+            else:
+                yield Skipped(row, "not reached", "nothing has run yet")
+
+    def _not_fitting(self, row: int, log_ratio: float, runs: float) -> Skipped:
+        if self.prior is None:
+            reason = f"runs with probability {runs:.2f}, by what failed so far"
+            return Skipped(row, "predicted not to fit", reason)
+        capacity = self.prior.capacity_gib
+        margin = capacity * math.exp(log_ratio) - capacity
+        reason = f"expected to need {capacity + margin:.1f} GiB of {capacity:.1f}"
+        if margin <= 0.0:
+            reason = f"runs with probability {runs:.2f}, by what failed so far"
+        return Skipped(row, "predicted not to fit", reason, margin_gib=margin)
+
+
+def _least(values: FloatArray, count: int) -> IntArray:
+    """Positions of the ``count`` least values, ascending."""
+    part = np.argpartition(values, count)[:count]
+    return np.asarray(part[np.argsort(values[part])])

@@ -29,8 +29,9 @@ class Workload:
     ``tokens_per_step`` is global batch size times sequence length, ``samples_per_step`` the
     global batch size, ``flops_per_token`` the model's own floating-point operations per
     trained token (recompute not counted), ``peak_flops_per_gpu`` the dense peak in FLOP/s.
-    ``metric`` names the figure of the samples that the user's own command is judged by, ``maximize`` its sense. ``clock_rate`` is the job's seconds per second of the clock
-    that stamped arrivals (above 1 on a compressed simulation).
+    ``metric`` names the figure of the samples that the user's own command is judged by,
+    ``maximize`` its sense. ``clock_rate`` is the job's seconds per second of the clock that
+    stamped arrivals (above 1 on a compressed simulation).
     """
 
     tokens_per_step: float | None = None
