@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import get_args
 
 from autotune.config import ParameterValue
 from autotune.errors import BadInput
-from autotune.space.contract import CONTRACT_KEYS
+from autotune.space.contract import CONTRACT_KEYS, Precision
 from autotune.space.document import KeyPath
 from autotune.space.expression import FUNCTIONS, KEYWORDS, Expression
-from autotune.space.names import DERIVED, Names, Rows
+from autotune.space.names import DERIVED, PARALLEL_SIZES, Names, Rows, show
 from autotune.space.search_space import SearchSpace
 
 Problem = tuple[KeyPath, str]
@@ -49,9 +50,21 @@ def _domains(space: SearchSpace) -> Iterator[Problem]:
     }
     for name, parameter in space.parameters.items():
         try:
-            parameter.choices(sizes)
+            choices = parameter.choices(sizes)
         except BadInput as error:
             yield ("parameters", name), str(error)
+            continue
+        wrong = [value for value in choices if not _fits(name, value)]
+        if wrong:
+            kind = ", ".join(get_args(Precision)) if name == "precision" else "positive integers"
+            yield ("parameters", name), f"values have to be {kind}, not {show(wrong[0])}"
+
+
+def _fits(name: str, value: ParameterValue) -> bool:
+    """Whether a value is of the kind that its name stands for everywhere."""
+    if name in (*PARALLEL_SIZES, "micro_batch_size", "global_batch_size", "seq_length"):
+        return type(value) is int and value > 0
+    return name != "precision" or value in get_args(Precision)
 
 
 def _workload(space: SearchSpace) -> Iterator[Problem]:

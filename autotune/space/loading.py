@@ -7,21 +7,18 @@ search_spaces/hardware/, templates beside the space file.
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from autotune.content import find_content, list_content
 from autotune.errors import BadInput
 from autotune.space.checks import problems
 from autotune.space.cluster import Hardware
-from autotune.space.contract import CONTRACT_KEYS
 from autotune.space.document import (
     MAX_BYTES,
     Document,
@@ -31,23 +28,12 @@ from autotune.space.document import (
 )
 from autotune.space.hf_config import shape_from_hf
 from autotune.space.model import ModelShape
-from autotune.space.parameter import DOMAINS
+from autotune.space.overrides import apply_override
 from autotune.space.search_space import SearchSpace
+from autotune.space.validation import Model, told_together, validated
 
-MAX_ERRORS = 20
-_WORDING = {
-    "Input should be": "should be",
-    "a valid integer": "an integer",
-    "a valid number": "a number",
-    "a valid boolean": "true or false",
-    "a valid string": "text",
-    "a valid array": "a list",
-    "a valid dictionary": "a mapping",
-    "an object": "a mapping",
-}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Result = TypeVar("Result")
-Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 def list_spaces() -> dict[str, Path]:
@@ -84,7 +70,7 @@ def space_from(
     space._source = path
     found = list(problems(space))
     if found:
-        raise _listed([str(document.error(key, message)) for key, message in found])
+        raise told_together([str(document.error(key, message)) for key, message in found])
     return space
 
 
@@ -99,70 +85,6 @@ def load_model(name_or_path: str, folder: Path | None = None) -> ModelShape:
 def load_hardware(name: str) -> Hardware:
     """A GPU with its host by its name in search_spaces/hardware/."""
     return _named(Hardware, "GPU", "hardware", name)
-
-
-def validated(model: type[Parsed], document: Document) -> Parsed:
-    """Strict validation; BadInput lists each problem with its place."""
-    try:
-        return model.model_validate_json(json.dumps(document.data), strict=True)
-    except ValidationError as error:
-        found: dict[KeyPath, list[str]] = {}
-        for item in error.errors(include_url=False)[: 10 * MAX_ERRORS]:
-            key, message = _explain(model, document, dict(item))
-            found.setdefault(key, []).append(message)
-        # Of a union's alternatives the one that got furthest tells what is wrong.
-        deepest = [
-            key for key in found if not any(k != key and k[: len(key)] == key for k in found)
-        ]
-        raise _listed([str(document.error(key, _joined(found[key]))) for key in deepest]) from None
-
-
-def apply_override(document: Document, override: str) -> None:
-    """Set one dotted key; the value is YAML. Keys are judged by the validation that follows."""
-    source = f"--set {override}"
-    dotted, sign, text = override.partition("=")
-    keys: list[str | int] = [int(p) if p.isdigit() else p for p in dotted.strip().split(".")]
-    if not sign or "" in keys:
-        raise BadInput(f"{source}: has to be key=value, such as trial.steps=20")
-    value = parse_document(text, source).data
-    target = document.data
-    _refuse_new_parameter(document, keys, source)
-    for depth, key in enumerate(keys[:-1]):
-        if isinstance(target, dict):
-            target = target.setdefault(str(key), {})
-        elif isinstance(target, list) and isinstance(key, int) and key < len(target):
-            target = target[key]
-        else:
-            raise BadInput(f"{source}: {'.'.join(map(str, keys[:depth]))} has no key {key!r}")
-    last = keys[-1]
-    if isinstance(target, dict):
-        _drop_alternatives(target, keys)
-        target[str(last)] = value
-    elif isinstance(target, list) and isinstance(last, int) and last < len(target):
-        target[last] = value
-    else:
-        raise BadInput(f"{source}: {'.'.join(map(str, keys[:-1]))} has no key {last!r}")
-    for depth in range(1, len(keys) + 1):
-        document.places.setdefault(tuple(keys[:depth]), source)
-    document.places[tuple(keys)] = source
-
-
-def _refuse_new_parameter(document: Document, keys: Sequence[str | int], source: str) -> None:
-    """A misspelt parameter must not become a new one; contract keys may be opted in."""
-    known = document.data.get("parameters")
-    if keys[0] != "parameters" or len(keys) < 3 or not isinstance(known, dict):
-        return
-    if keys[1] not in known and keys[1] not in CONTRACT_KEYS:
-        raise BadInput.unknown("parameter", str(keys[1]), known, source)
-
-
-def _drop_alternatives(target: dict[str, Any], keys: Sequence[str | int]) -> None:
-    """A new domain replaces the old one, a new GPU the hardware that stood there."""
-    if len(keys) == 3 and keys[0] == "parameters" and keys[2] in DOMAINS:
-        for kind in (*DOMAINS, "min", "max"):
-            target.pop(kind, None)
-    if list(keys) == ["cluster", "gpu"]:
-        target.pop("hardware", None)
 
 
 def _space_file(name_or_path: str | Path) -> Path:
@@ -186,7 +108,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _named(model: type[Parsed], kind: str, folder: str, name: str) -> Parsed:
+def _named(model: type[Model], kind: str, folder: str, name: str) -> Model:
     path = find_content("search_spaces", f"{folder}/{name}.yaml") if _NAME.fullmatch(name) else None
     if path is None or not _is_file(path):
         known = [p.stem for p in list_content("search_spaces", f"{folder}/*.yaml")]
@@ -207,7 +129,7 @@ def _resolve_references(document: Document, folder: Path) -> None:
         hardware = _at(document, ("cluster", "gpu"), load_hardware, str(cluster["gpu"]))
         cluster["hardware"] = _plain(hardware)
     if isinstance(data.get("cwd"), str):
-        data["cwd"] = str((folder / Path(data["cwd"]).expanduser()).resolve())
+        data["cwd"] = _at(document, ("cwd",), _directory, folder, data["cwd"])
     files = data.get("files")
     for name, content in files.items() if isinstance(files, dict) else ():
         if isinstance(content, dict) and isinstance(content.get("template"), str):
@@ -221,6 +143,13 @@ def _at(document: Document, key: KeyPath, function: Callable[..., Result], *args
         return function(*args)
     except BadInput as error:
         raise document.error(key, str(error)) from None
+
+
+def _directory(folder: Path, cwd: str) -> str:
+    try:
+        return str((folder / Path(cwd).expanduser()).resolve())
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"{cwd!r} is no directory that can be: {error}") from None
 
 
 def _template(path: Path) -> str:
@@ -252,75 +181,3 @@ def _scalars_to_text(data: dict[str, Any]) -> None:
 
 def _text(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (bool, int, float)) else value
-
-
-def _explain(
-    model: type[BaseModel], document: Document, item: Mapping[str, Any]
-) -> tuple[KeyPath, str]:
-    """Key path and sentence of one pydantic error."""
-    key = _written(document.data, item["loc"])
-    message = str(item["msg"])
-    for theirs, ours in _WORDING.items():
-        message = message.replace(theirs, ours)
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(model, key[:-1])
-        close = difflib.get_close_matches(str(key[-1]), known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return key, f"unknown key{hint}; known keys: {', '.join(known)}"
-    if item["type"] == "missing":
-        return (*key, str(item["loc"][-1])), "is missing"
-    if key == ("command",):
-        message = "should be a list of program and arguments; no shell is involved"
-    elif isinstance(item["input"], str | int | float | bool | None):
-        message += f", not {json.dumps(item['input'])[:80]}"
-    return key, message
-
-
-def _joined(messages: list[str]) -> str:
-    """One sentence of the alternatives that a union offers."""
-    if len(set(messages)) == 1:
-        return messages[0]
-    parts = [message.partition(", not ") for message in messages]
-    kinds = dict.fromkeys(head.removeprefix("should be ") for head, _, _ in parts)
-    return f"should be {' or '.join(kinds)}, not {parts[0][2] or 'this'}"
-
-
-def _written(data: Any, location: Iterable[str | int]) -> KeyPath:
-    """The part of a pydantic location that is really in the data (unions add parts of theirs)."""
-    key: list[str | int] = []
-    for part in location:
-        inside = isinstance(data, dict) and part in data
-        if inside or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
-            data = data[part]
-            key.append(part)
-    return tuple(key)
-
-
-def _known_keys(model: type[BaseModel], key: KeyPath) -> list[str]:
-    """The fields of the model that sits at a key path."""
-    candidates: list[Any] = [model]
-    for part in key:
-        fields = [c.model_fields[part].annotation for c in candidates if part in _fields(c)]
-        inner = [a for c in candidates if not _fields(c) for a in get_args(c)]
-        candidates = [leaf for annotation in fields or inner for leaf in _unwrap(annotation)]
-    return sorted({name for c in candidates for name in _fields(c)})
-
-
-def _fields(candidate: Any) -> list[str]:
-    if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-        return list(candidate.model_fields)
-    return []
-
-
-def _unwrap(annotation: Any) -> Iterator[Any]:
-    """The alternatives of a union; containers stay whole."""
-    if get_origin(annotation) in (Union, UnionType):
-        for inner in get_args(annotation):
-            yield from _unwrap(inner)
-    else:
-        yield annotation
-
-
-def _listed(lines: list[str]) -> BadInput:
-    more = [f"... and {len(lines) - MAX_ERRORS} more"] if len(lines) > MAX_ERRORS else []
-    return BadInput("\n".join([*lines[:MAX_ERRORS], *more]))
