@@ -2,7 +2,7 @@
 
 A step time or a peak memory is a point with log-normal error; an out-of-memory is a censored
 observation: it says only that the need exceeds the card. Gauss-Newton on a dozen unknowns
-takes milliseconds; many observations of similar rows are thinned, never ignored as a whole.
+takes milliseconds; very many observations are thinned evenly, which a dozen constants bear.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_ndtr
 
-from autotune.costmodel.constants import MEMORY_CONSTANTS, TIME_CONSTANTS, Constants
+from autotune.costmodel.constants import TIME_CONSTANTS, Constants
 from autotune.costmodel.table import Costs, CostTable
 
 Floats = npt.NDArray[np.float64]
 MOST_OBSERVATIONS = 400
-_ROBUST = 3.0
+_ROUNDS = 8
+_ROBUST = 2.0
+_PRIOR_COUNT = 4.0
 _K = len(TIME_CONSTANTS)
 
 
@@ -54,24 +57,30 @@ class Calibrator:
     """Re-estimates the constants of one table from observations.
 
     ``allocated``: whether observed memory is the allocator's peak from the framework's log
-    (True) or the device's use, context included (False).
+    (True) or the device's use, context included (False). ``most`` bounds the observations used
+    in one fit; None uses all.
     """
 
     def __init__(
-        self, table: CostTable, constants: Constants | None = None, *, allocated: bool = True
+        self,
+        table: CostTable,
+        constants: Constants | None = None,
+        *,
+        allocated: bool = True,
+        most: int | None = MOST_OBSERVATIONS,
     ) -> None:
         self.table = table
         self.prior = constants or table.constants
         self.allocated = allocated
+        self.most = most
 
     def fit(self, observations: Sequence[Observation]) -> Calibration:
         """The MAP constants given all observations so far; the prior when there are none."""
-        seen = _thinned(observations)
-        mean, time_cov, time_sigma = self._fit_time(seen)
-        mean, memory_cov, memory_sigma = self._fit_memory(seen, mean)
+        seen = self._thinned(observations)
+        mean = self.prior.mean.copy()
         covariance = np.zeros((len(mean), len(mean)))
-        covariance[:_K, :_K] = time_cov
-        covariance[_K:, _K:] = memory_cov
+        covariance[:_K, :_K], time_sigma = self._fit_time(seen, mean)
+        covariance[_K:, _K:], memory_sigma = self._fit_memory(seen, mean)
         constants = replace(
             self.prior,
             mean=mean,
@@ -82,97 +91,74 @@ class Calibrator:
         )
         return Calibration(constants, covariance, self.table)
 
-    def _fit_time(self, seen: Sequence[Observation]) -> tuple[Floats, Floats, float]:
-        timed = [o for o in seen if o.step_time_s is not None and o.step_time_s > 0]
-        prior, noise = self.prior, self.prior.time_sigma
-        mean = prior.mean.copy()
-        precision = np.diag(1.0 / prior.sigma[:_K] ** 2)
-        if not timed:
-            return mean, np.linalg.inv(precision), noise
-        table = self.table.take([o.row for o in timed])
-        target = np.log([o.step_time_s for o in timed])
+    def _thinned(self, observations: Sequence[Observation]) -> Sequence[Observation]:
+        if self.most is None or len(observations) <= self.most:
+            return observations
+        picks = np.linspace(0, len(observations) - 1, self.most).astype(int)
+        return [observations[i] for i in picks]
+
+    def _fit_time(self, seen: Sequence[Observation], mean: Floats) -> tuple[Floats, float]:
+        """Move the time constants of ``mean`` to their MAP; (covariance, residual sigma)."""
+        rows = [o.row for o in seen if o.step_time_s]
+        target = np.log(np.array([o.step_time_s for o in seen if o.step_time_s], dtype=float))
+        noise, prior = self.prior.time_sigma, self.prior.mean[:_K]
+        precision = np.diag(1.0 / self.prior.sigma[:_K] ** 2)
+        if not rows:
+            return np.asarray(np.linalg.inv(precision)), noise
+        table = self.table.take(rows)
         information = precision
-        for _ in range(6):
-            residual = target - np.log(table.step_time(mean))
-            jacobian = table.time_sensitivity(mean)
-            weight = _huber(residual / noise) / noise**2
-            information = (jacobian * weight[:, None]).T @ jacobian + precision
-            pull = jacobian.T @ (weight * residual) - precision @ (mean[:_K] - prior.mean[:_K])
-            step = np.clip(np.linalg.solve(information, pull), -1.0, 1.0)
-            mean[:_K] += step
+        for _ in range(_ROUNDS):
+            value, slopes = table.step_time_and_slopes(mean)
+            information, pull = _normal(slopes, target - np.log(value), noise)
+            information = information + precision
+            step = np.linalg.solve(information, pull - precision @ (mean[:_K] - prior))
+            mean[:_K] += np.clip(step, -1.0, 1.0)
             if np.abs(step).max() < 1e-3:
                 break
         residual = target - np.log(table.step_time(mean))
-        return mean, np.linalg.inv(information), _residual_sigma(residual, noise)
+        return np.asarray(np.linalg.inv(information)), _residual_sigma(residual, noise)
 
-    def _fit_memory(
-        self, seen: Sequence[Observation], mean: Floats
-    ) -> tuple[Floats, Floats, float]:
-        measured = [o for o in seen if o.memory_gib is not None and not o.oom]
-        failed = [o for o in seen if o.oom]
-        prior, noise = self.prior, self.prior.memory_sigma
-        precision = np.diag(1.0 / prior.sigma[_K:] ** 2)
-        if not measured and not failed:
-            return mean, np.linalg.inv(precision), noise
+    def _fit_memory(self, seen: Sequence[Observation], mean: Floats) -> tuple[Floats, float]:
+        """Move the memory constants of ``mean`` to their MAP; (covariance, residual sigma)."""
+        measured = [o for o in seen if o.memory_gib and not o.oom]
+        failed = self.table.take([o.row for o in seen if o.oom])
         points = self.table.take([o.row for o in measured])
-        censored = self.table.take([o.row for o in failed])
-        target = np.log([o.memory_gib for o in measured])
+        target = np.log(np.array([o.memory_gib for o in measured], dtype=float))
+        noise, prior = self.prior.memory_sigma, self.prior.mean[_K:]
+        precision = np.diag(1.0 / self.prior.sigma[_K:] ** 2)
         information = precision
-        for _ in range(8):
-            information = precision.copy()
-            pull = -precision @ (mean[_K:] - prior.mean[_K:])
-            if measured:
-                value = points.allocated(mean) if self.allocated else points.device_memory(mean)
-                residual = target - np.log(value)
-                jacobian = points.memory_sensitivity(mean, self.allocated)
-                weight = _huber(residual / noise) / noise**2
-                information += (jacobian * weight[:, None]).T @ jacobian
-                pull += jacobian.T @ (weight * residual)
-            if failed:
-                need = np.log(censored.device_memory(mean)) - np.log(self.table.capacity_gib)
-                slope, curve = _censored(need / noise)
-                jacobian = censored.memory_sensitivity(mean, False)
-                information += (jacobian * (curve / noise**2)[:, None]).T @ jacobian
-                pull += jacobian.T @ (slope / noise)
-            step = np.clip(np.linalg.solve(information, pull), -0.5, 0.5)
-            mean = mean.copy()
-            mean[_K:] += step
+        residual = np.zeros(0)
+        for _ in range(_ROUNDS if measured or len(failed) else 0):
+            value, slopes = points.memory_and_slopes(mean, self.allocated)
+            residual = target - np.log(value)
+            information, pull = _normal(slopes, residual, noise)
+            need, slopes = failed.memory_and_slopes(mean, False)
+            slope, curve = _censored(np.log(need / self.table.capacity_gib) / noise)
+            information = information + precision
+            information += (slopes * (curve / noise**2)[:, None]).T @ slopes
+            pull += slopes.T @ (slope / noise)
+            step = np.linalg.solve(information, pull - precision @ (mean[_K:] - prior))
+            mean[_K:] += np.clip(step, -0.5, 0.5)
             if np.abs(step).max() < 1e-3:
                 break
-        sigma = noise
-        if measured:
-            value = points.allocated(mean) if self.allocated else points.device_memory(mean)
-            sigma = _residual_sigma(target - np.log(value), noise)
-        return mean, np.linalg.inv(information), sigma
+        return np.asarray(np.linalg.inv(information)), _residual_sigma(residual, noise)
 
 
-def _huber(scaled: Floats) -> Floats:
-    """Weights that keep one broken measurement from moving every constant."""
-    return np.asarray(np.minimum(1.0, _ROBUST / np.maximum(np.abs(scaled), 1e-9)))
+def _normal(slopes: Floats, residual: Floats, noise: float) -> tuple[Floats, Floats]:
+    """(information, pull) of residuals, with Huber's weights against broken measurements."""
+    weight = np.minimum(1.0, _ROBUST * noise / np.maximum(np.abs(residual), 1e-9)) / noise**2
+    weighted = slopes * weight[:, None]
+    return np.asarray(weighted.T @ slopes), np.asarray(weighted.T @ residual)
 
 
-def _residual_sigma(residual: Floats, prior: float, prior_count: float = 4.0) -> float:
+def _residual_sigma(residual: Floats, prior: float) -> float:
     """Residual deviation shrunk to the prior's; outliers are clipped, not squared in."""
-    clipped = np.minimum(np.abs(residual), _ROBUST * prior)
-    return float(
-        np.sqrt((prior_count * prior**2 + (clipped**2).sum()) / (prior_count + len(residual)))
-    )
+    clipped = np.minimum(np.abs(residual), 3.0 * prior)
+    total = _PRIOR_COUNT * prior**2 + float((clipped**2).sum())
+    return float(np.sqrt(total / (_PRIOR_COUNT + len(residual))))
 
 
 def _censored(need: Floats) -> tuple[Floats, Floats]:
     """Slope and curvature of log P(need > 0), the likelihood of an out-of-memory."""
-    from scipy.special import log_ndtr  # costs 0.15 s, which a simulated trial has no use for
-
     ratio = np.exp(-0.5 * need**2 - 0.5 * np.log(2 * np.pi) - log_ndtr(need))
     return ratio, np.maximum(ratio * (ratio + need), 1e-6)
-
-
-def _thinned(observations: Sequence[Observation]) -> Sequence[Observation]:
-    """At most MOST_OBSERVATIONS, evenly picked: enough for a dozen constants."""
-    if len(observations) <= MOST_OBSERVATIONS:
-        return observations
-    picks = np.linspace(0, len(observations) - 1, MOST_OBSERVATIONS).astype(int)
-    return [observations[i] for i in picks]
-
-
-MEMORY_NAMES = MEMORY_CONSTANTS

@@ -74,7 +74,7 @@ def hardware_from_bench(
     }
     measured = f"measured by bench_hardware/bench.py on {result.get('device', 'this machine')}"
     sources = dict(start.sources)
-    sources.update({key: measured for key in ("tflops", "memory_gib", "memory_gb_per_s", "sms")})
+    sources.update(dict.fromkeys(("tflops", "memory_gib", "memory_gb_per_s", "sms"), measured))
     links = result.get("collectives") or []
     if links:
         bus = max(float(row["bus_gb_per_s"]) for row in links)

@@ -80,7 +80,7 @@ def _state_bytes(
     ordinary: Floats, experts: Floats, layout: Layout, rules: Conventions, workload: Workload
 ) -> tuple[Floats, Floats, Floats]:
     """(weights, gradients, optimizer) in bytes after ZeRO sharding and offload."""
-    size = element_bytes(workload.precision)
+    size = rules.weight_bytes or element_bytes(workload.precision)
     ranks = layout.dp * layout.cp
     expert_ranks = np.maximum(ranks / layout.ep, 1.0)
     full = size == 4.0
@@ -113,7 +113,8 @@ def layer_activation_bytes(shape: ModelShape, layout: Layout, rules: Conventions
     score_bytes = np.where(layout.fused_softmax > 0, 6.0, 8.0)
     scores = score_bytes * heads * layout.seq / layout.cp / tp * layout.materialised
     scores *= 1.0 - layout.recompute_attention
-    saved = residual + attention + mlp + scores
+    saved = residual + attention + mlp
+    saved = saved * np.where(layout.recompute_attention > 0, rules.selective_keeps, 1.0) + scores
     return np.asarray(tokens * saved)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from autotune.costmodel.compose import build_table
 from autotune.costmodel.constants import Constants, fitted_constants
 from autotune.costmodel.layout import Columns, complete_layout
 from autotune.costmodel.links import Fabric
 from autotune.costmodel.memory import memory_parts
-from autotune.costmodel.table import CostTable, build_table
+from autotune.costmodel.table import CostTable
 from autotune.costmodel.timing import time_parts
 from autotune.costmodel.workload import Workload, conventions_for, normal_precision
 from autotune.errors import BadInput

@@ -1,32 +1,30 @@
 """Predictions for a whole legal set at once: prepared once, predicted again for any constants.
 
-``CostTable`` holds what does not depend on fitted constants; ``predict`` is a few matrix
+``CostTable`` holds what does not depend on fitted constants; predicting is a few matrix
 products and maxima over n rows, cheap enough for thousands of calls.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, ndtr
 
 from autotune.costmodel.constants import MEMORY_CONSTANTS, NAMES, TIME_CONSTANTS, Constants
-from autotune.costmodel.layout import Layout
-from autotune.costmodel.memory import MEMORY_PARTS, MemoryParts
-from autotune.costmodel.timing import DEVICE_WORK, STEP_OVERHEAD_S, TimeParts
+from autotune.costmodel.memory import MEMORY_PARTS
+from autotune.costmodel.timing import DEVICE_WORK, STEP_OVERHEAD_S
 
 Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.intp]
 TIME_PARTS = (
     "compute", "exposed_tp", "exposed_dp", "pipeline_bubble", "p2p", "recompute", "optimizer",
     "host_overhead",
 )  # fmt: skip
-_BUSY = len(DEVICE_WORK)
 _COMPUTE = 3
-_ACTIVATIONS = MEMORY_PARTS.index("activations")
-_HOST_SHARPNESS = 10.0
+_SHARPNESS = 10.0
 _RETRY_SLOWDOWN = 1.8
 _MOST_SHOWN = 0.92
 
@@ -54,21 +52,45 @@ class Costs:
         factor = np.exp(z * self.time_sigma)
         return self.step_time_s / factor, self.step_time_s * factor
 
+    def memory_band(self, z: float = 1.96) -> tuple[Floats, Floats]:
+        """(low, high) memory in GiB; 95% unless another ``z`` is asked for."""
+        factor = np.exp(z * self.memory_sigma)
+        return self.memory_gib / factor, self.memory_gib * factor
+
     def probability_fits(self, capacity_gib: float) -> Floats:
         """Chance in [0, 1] that a row fits into ``capacity_gib`` of device memory."""
-        from scipy.special import ndtr
-
         margin = np.log(capacity_gib) - np.log(self.memory_gib)
         return np.asarray(ndtr(margin / self.memory_sigma))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One evaluation of the time model: parts in s, and what their slopes need."""
+
+    parts: dict[str, Floats]
+    device: Floats
+    bubble_stretch: Floats
+    by_device: Floats
+    by_host: Floats
+    launch: Floats
+    wait: Floats
+    traffic: Floats
+    start: Floats
+    overhead: float
+    slow: Floats
+
+    @property
+    def total(self) -> Floats:
+        return np.asarray(sum(self.parts.values()))
 
 
 @dataclass(frozen=True)
 class CostTable:
     """Prepared physics of n rows: seconds (n, work) and GiB (n, stage, part), nominal.
 
-    ``steady``, ``recompute`` and ``bubble`` have one column per DEVICE_WORK; ``host`` is the
-    launch time of the whole step in s; ``window`` the share of ``steady`` behind which
-    data-parallel traffic can hide.
+    ``steady``, ``recompute`` and ``bubble`` have one column per DEVICE_WORK; ``host`` and
+    ``stall`` are the whole step's launches and waits in s; ``window`` is the share of a step
+    behind which the gradient reduction hides, ``window_each`` that of per-micro-batch traffic.
     """
 
     steady: Floats
@@ -85,6 +107,7 @@ class CostTable:
     window: Floats
     window_each: Floats
     memory: Floats
+    memory_by_constant: Floats
     model_flops: Floats
     tokens: Floats
     gpus: Floats
@@ -100,48 +123,83 @@ class CostTable:
     def take(self, rows: npt.ArrayLike) -> CostTable:
         """The same table for a subset of rows, in the order given."""
         index = np.asarray(rows, dtype=np.intp)
-        picked = {
-            item.name: getattr(self, item.name)[index]
-            for item in fields(self)
-            if isinstance(getattr(self, item.name), np.ndarray)
-        }
+        picked: dict[str, Any] = {name: getattr(self, name)[index] for name in _ARRAYS}
         return replace(self, **picked)
 
-    def time_by_part(self, mean: Floats) -> dict[str, Floats]:
-        """Seconds by TIME_PARTS at the given log multipliers (all of NAMES)."""
+    @staticmethod
+    def joined(tables: Sequence[CostTable]) -> CostTable:
+        """Tables of several jobs on one kind of GPU under one framework, as one."""
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(t, name) for t in tables]) for name in _ARRAYS
+        }
+        return replace(tables[0], **columns)
+
+    def _evaluate(self, mean: Floats) -> _Step:
         factor = dict(zip(NAMES, np.exp(mean), strict=True))
         device = np.array([factor[name] for name in DEVICE_WORK])
         compute = self.steady[:, :_COMPUTE] @ device[:_COMPUTE]
         exposed_tp = self.steady[:, _COMPUTE:] @ device[_COMPUTE:]
-        recompute = self.recompute @ device
-        busy = compute + exposed_tp + recompute
-        host = self.host * factor["host"] + self.stall * factor["interference"]
-        occupied = _larger(busy, host)
-        bubble = (self.bubble @ device) * occupied / busy
-        once = self.data_parallel * factor["data_parallel"]
-        once_exposed = _hidden_behind(once, self.window * occupied)
+        extra = self.recompute @ device
+        busy = compute + exposed_tp + extra
+        launch, wait = self.host * factor["host"], self.stall * factor["interference"]
+        occupied, by_device, by_host = _larger(busy, launch + wait)
+        stretch = occupied / busy
+        reduction = self.data_parallel * factor["data_parallel"]
         each = self.data_parallel_each * factor["data_parallel"]
-        each_exposed = _hidden_behind(each, self.window_each * occupied)
         gather = self.gather * factor["data_parallel"]
-        delay = self.data_parallel_latency * factor["data_parallel_latency"]
-        return {
+        exposed, exposed_slope = _left_over(reduction, self.window * occupied)
+        exposed_each, each_slope = _left_over(each, self.window_each * occupied)
+        start = self.data_parallel_latency * factor["data_parallel_latency"]
+        bubble = (self.bubble @ device) * stretch
+        pressure = self._pressure(mean)
+        overhead = float(STEP_OVERHEAD_S * factor["step_overhead"])
+        parts = {
             "compute": compute,
             "exposed_tp": exposed_tp,
-            "exposed_dp": once_exposed + each_exposed + delay + gather,
+            "exposed_dp": exposed + exposed_each + gather + start,
             "pipeline_bubble": bubble,
             "p2p": self.p2p * factor["pipeline"],
-            "recompute": recompute,
+            "recompute": extra,
             "optimizer": self.optimizer * factor["optimizer"],
-            "host_overhead": occupied
-            - busy
-            + STEP_OVERHEAD_S * factor["step_overhead"]
-            + (occupied + bubble) * self._pressure(mean),
+            "host_overhead": occupied - busy + overhead + (occupied + bubble) * pressure,
         }
+        traffic = reduction * exposed_slope + each * each_slope + gather
+        return _Step(
+            parts, device, stretch, by_device, by_host, launch, wait, traffic, start, overhead,
+            1.0 + pressure,
+        )  # fmt: skip
+
+    def _slopes(self, step: _Step) -> Floats:
+        """d(step time in s) / d(log multiplier), (n, len(TIME_CONSTANTS))."""
+        out = np.zeros((len(self), len(TIME_CONSTANTS)))
+        stage = (self.steady + self.recompute) * step.by_device[:, None]
+        stage += self.bubble * step.bubble_stretch[:, None]
+        out[:, : len(DEVICE_WORK)] = stage * step.device * step.slow[:, None]
+        for name, seconds in (
+            ("host", step.launch * step.by_host * step.slow),
+            ("interference", step.wait * step.by_host * step.slow),
+            ("data_parallel", step.traffic),
+            ("data_parallel_latency", step.start),
+            ("pipeline", step.parts["p2p"]),
+            ("optimizer", step.parts["optimizer"]),
+            ("step_overhead", np.full(len(self), step.overhead)),
+        ):
+            out[:, TIME_CONSTANTS.index(name)] = seconds
+        return out
+
+    def time_by_part(self, mean: Floats) -> dict[str, Floats]:
+        """Seconds by TIME_PARTS at the given log multipliers (all of NAMES)."""
+        return self._evaluate(mean).parts
 
     def step_time(self, mean: Floats) -> Floats:
         """Step time in s at the given log multipliers."""
-        parts = self.time_by_part(mean)
-        return np.asarray(sum(parts.values()))
+        return self._evaluate(mean).total
+
+    def step_time_and_slopes(self, mean: Floats) -> tuple[Floats, Floats]:
+        """(s, d log(step time) / d log multiplier (n, len(TIME_CONSTANTS)))."""
+        step = self._evaluate(mean)
+        total = step.total
+        return total, self._slopes(step) / total[:, None]
 
     def _pressure(self, mean: Floats) -> Floats:
         """Slow-down of a row that barely fits: the allocator empties its cache and retries."""
@@ -152,47 +210,44 @@ class CostTable:
 
     def memory_by_part(self, mean: Floats) -> Floats:
         """GiB (n, stage, part) at the given log multipliers."""
-        factor = dict(zip(NAMES, np.exp(mean), strict=True))
-        scale = np.array(
-            [factor["states"]] * 3
-            + [factor["activations"], factor["temporary"], factor["temporary"], factor["reserve"]]
-        )
-        return np.asarray(self.memory * scale)
+        return np.asarray(self.memory * np.exp(mean[len(TIME_CONSTANTS) :])[PART_CONSTANT])
+
+    def _stage_totals(self, mean: Floats, reserve: bool) -> tuple[Floats, Floats]:
+        """(GiB (n, stage), factors of the memory constants); the reserve counted or not."""
+        factors = np.exp(mean[len(TIME_CONSTANTS) :])
+        if not reserve:
+            factors[MEMORY_CONSTANTS.index("reserve")] = 0.0
+        return self.memory_by_constant @ factors, factors
+
+    def _shown(self, totals: Floats) -> Floats:
+        shown = totals.max(axis=1) if self.reported is None else totals[:, self.reported]
+        limit = _MOST_SHOWN * self.capacity_gib
+        return np.asarray(shown / (1.0 + (shown / limit) ** 12) ** (1.0 / 12))
 
     def allocated(self, mean: Floats) -> Floats:
         """GiB that the framework's log would show: without the reserve, on the printing rank.
 
         A run that gets far enough to print cannot show more than the card holds.
         """
-        totals = self.memory_by_part(mean)[:, :, :-1].sum(axis=2)
-        shown = totals.max(axis=1) if self.reported is None else totals[:, self.reported]
-        limit = _MOST_SHOWN * self.capacity_gib
-        return np.asarray(shown / (1.0 + (shown / limit) ** 12) ** (1.0 / 12))
+        return self._shown(self._stage_totals(mean, False)[0])
 
     def device_memory(self, mean: Floats) -> Floats:
         """GiB that the fullest GPU needs, reserve included."""
-        return np.asarray(self.memory_by_part(mean).sum(axis=2).max(axis=1))
+        return np.asarray(self._stage_totals(mean, True)[0].max(axis=1))
 
-    def time_sensitivity(self, mean: Floats) -> Floats:
-        """d log(step time) / d log multiplier, (n, len(TIME_CONSTANTS)), by differences."""
-        base = np.log(self.step_time(mean))
-        columns = []
-        for k in range(len(TIME_CONSTANTS)):
-            moved = mean.copy()
-            moved[k] += 1e-3
-            columns.append((np.log(self.step_time(moved)) - base) / 1e-3)
-        return np.stack(columns, axis=1)
+    def memory_and_slopes(self, mean: Floats, allocated: bool) -> tuple[Floats, Floats]:
+        """(GiB, d log(memory) / d log multiplier (n, len(MEMORY_CONSTANTS))).
 
-    def memory_sensitivity(self, mean: Floats, allocated: bool) -> Floats:
-        """d log(memory) / d log multiplier, (n, len(MEMORY_CONSTANTS)), by differences."""
-        measure = self.allocated if allocated else self.device_memory
-        base = np.log(measure(mean))
-        columns = []
-        for k in range(len(MEMORY_CONSTANTS)):
-            moved = mean.copy()
-            moved[len(TIME_CONSTANTS) + k] += 1e-3
-            columns.append((np.log(measure(moved)) - base) / 1e-3)
-        return np.stack(columns, axis=1)
+        ``allocated`` chooses what the log shows instead of what the device holds.
+        """
+        totals, factors = self._stage_totals(mean, not allocated)
+        stage = totals.argmax(axis=1)
+        if allocated and self.reported is not None:
+            stage = np.full(len(self), self.reported)
+        rows = np.arange(len(self))
+        need = totals[rows, stage]
+        slopes = self.memory_by_constant[rows, stage] * factors / need[:, None]
+        return (self._shown(totals) if allocated else need), slopes
 
     def predict(
         self, constants: Constants | None = None, covariance: Floats | None = None
@@ -202,110 +257,60 @@ class CostTable:
         ``covariance`` of all constants replaces the prior widths (a calibrator's posterior).
         """
         known = constants or self.constants
-        mean = known.mean
+        mean, k = known.mean, len(TIME_CONSTANTS)
         spread = np.diag(known.sigma**2) if covariance is None else covariance
-        parts = self.time_by_part(mean)
-        step = np.asarray(sum(parts.values()))
-        memory = self.memory_by_part(mean)
-        totals = memory.sum(axis=2)
-        fullest = totals.argmax(axis=1)
-        rows = np.arange(len(self))
-        k = len(TIME_CONSTANTS)
-        time_var = _variance(self.time_sensitivity(mean), spread[:k, :k])
-        memory_var = _variance(self.memory_sensitivity(mean, False), spread[k:, k:])
+        step = self._evaluate(mean)
+        total = step.total
+        fullest = self._stage_totals(mean, True)[0].argmax(axis=1)
+        factors = np.exp(mean[k:])[PART_CONSTANT]
+        memory = self.memory[np.arange(len(self)), fullest] * factors
+        device, memory_slopes = self.memory_and_slopes(mean, False)
+        time_var = _variance(self._slopes(step) / total[:, None], spread[:k, :k])
+        memory_var = _variance(memory_slopes, spread[k:, k:])
         return Costs(
-            step_time_s=step,
-            memory_gib=totals[rows, fullest],
+            step_time_s=total,
+            memory_gib=device,
             allocated_gib=self.allocated(mean),
-            time_parts=parts,
-            memory_parts={name: memory[rows, fullest, p] for p, name in enumerate(MEMORY_PARTS)},
+            time_parts=step.parts,
+            memory_parts={name: memory[:, part] for part, name in enumerate(MEMORY_PARTS)},
             time_sigma=np.sqrt(time_var + known.time_sigma**2),
             memory_sigma=np.sqrt(memory_var + known.memory_sigma**2),
-            tokens_per_s_per_gpu=self.tokens / step / self.gpus,
-            mfu=self.model_flops / step / self.gpus / self.peak_flops,
+            tokens_per_s_per_gpu=self.tokens / total / self.gpus,
+            mfu=self.model_flops / total / self.gpus / self.peak_flops,
         )
 
 
-def _variance(sensitivity: Floats, covariance: Floats) -> Floats:
-    return np.asarray(np.einsum("ni,ij,nj->n", sensitivity, covariance, sensitivity))
+_SCALARS = ("peak_flops", "capacity_gib", "reported", "retries_when_full", "constants")
+_ARRAYS = tuple(item.name for item in fields(CostTable) if item.name not in _SCALARS)
+PART_CONSTANT = [
+    MEMORY_CONSTANTS.index(name)
+    for name in ("states", "states", "states", "activations", "temporary", "temporary", "reserve")
+]
 
 
-def _larger(first: Floats, second: Floats) -> Floats:
-    """A slightly rounded maximum, so that every constant keeps a slope."""
+def _variance(slopes: Floats, covariance: Floats) -> Floats:
+    return np.asarray(((slopes @ covariance) * slopes).sum(axis=1))
+
+
+def _larger(first: Floats, second: Floats) -> tuple[Floats, Floats, Floats]:
+    """A slightly rounded maximum, and its slopes to both arguments."""
     top = np.maximum(first, second)
-    low = np.minimum(first, second) / top
-    return np.asarray(top * (1.0 + low**_HOST_SHARPNESS) ** (1.0 / _HOST_SHARPNESS))
+    ratio = np.minimum(first, second) / top
+    square = ratio * ratio
+    low = square * (square * square) ** 2
+    grown = 1.0 + low
+    value = top * grown ** (1.0 / _SHARPNESS)
+    top_slope = grown ** (1.0 / _SHARPNESS - 1.0)
+    low_slope = np.where(ratio > 0, low / np.maximum(ratio, 1e-30), 0.0) * top_slope
+    ahead = first >= second
+    return value, np.where(ahead, top_slope, low_slope), np.where(ahead, low_slope, top_slope)
 
 
-def _hidden_behind(work: Floats, window: Floats) -> Floats:
-    """What of ``work`` is left over once ``window`` seconds of it ran behind something else.
+def _left_over(work: Floats, window: Floats) -> tuple[Floats, Floats]:
+    """What of ``work`` remains once ``window`` seconds hide it, and the slope to ``work``.
 
     A soft maximum: traffic as long as its window is never hidden quite whole.
     """
-    return np.asarray(0.5 * (work - window + np.sqrt((work - window) ** 2 + 0.04 * work * window)))
-
-
-def build_table(
-    layout: Layout, time: TimeParts, memory: MemoryParts, constants: Constants,
-    peak_flops: float, capacity_gib: float,
-) -> CostTable:  # fmt: skip
-    """Compose layers into pipelines: the slowest stage sets the pace, the rest is bubble.
-
-    Step of a pipeline: sum of all stages once, plus (m - 1) times the slowest; with v virtual
-    stages the fill shrinks by v (Narayanan et al. 2021, arXiv:2104.04473, section 2.2).
-    """
-    weight = np.exp(constants.mean[: len(DEVICE_WORK)])
-    each = time.layer + time.recompute
-    cuts = layout.stages
-    head = time.head.copy()
-    head[:, DEVICE_WORK.index("memory_bound")] *= 1.0 - cuts.loss_apart
-    cost, head_cost = each @ weight, head @ weight
-    single = layout.pp == 1
-    loads = np.stack(
-        [
-            cuts.first * cost + np.where(single, head_cost, 0.0),
-            cuts.middle * cost,
-            cuts.last * cost + head_cost,
-        ]
-    )
-    slowest = loads.argmax(axis=0)
-    layers = np.stack([cuts.first, cuts.middle, cuts.last])[slowest, np.arange(len(cost))]
-    with_head = (slowest == 2) | single
-    m = layout.microbatches
-    here = layers[:, None] * time.layer + with_head[:, None] * head
-    fill = cuts.total * each + time.head - here - layers[:, None] * time.recompute
-    squeeze = (layout.bubble_scale / layout.vpp)[:, None]
-    steady = m[:, None] * here
-    window = layout.overlap_dp * 0.6 / m
-    recompute = (m * layers)[:, None] * time.recompute
-    host = m * time.host * (layers + 1.0)
-    waits = host * np.exp(constants["host"])
-    waits = waits + m * layers * time.stall * np.exp(constants["interference"])
-    lag = ((steady + recompute) @ weight / waits) ** 4
-    late = lag / (1.0 + lag) * (1.0 - 0.7 * np.minimum(layout.pp / m, 1.0))
-    by_stage = memory.by_stage.copy()
-    by_stage[:, :, _ACTIVATIONS] += memory.late_freed * late[:, None]
-    return CostTable(
-        steady=steady,
-        recompute=recompute,
-        bubble=np.maximum(fill, 0.0) * squeeze,
-        host=host,
-        stall=m * time.stall * layers,
-        p2p=time.p2p * (m + layout.pp - 1.0) * layout.vpp,
-        data_parallel=time.data_parallel,
-        gather=time.gather,
-        data_parallel_latency=time.data_parallel_latency,
-        data_parallel_each=time.data_parallel_each * m,
-        optimizer=time.optimizer,
-        window=window,
-        window_each=layout.overlap_dp,
-        memory=by_stage,
-        model_flops=time.model_flops,
-        tokens=m * layout.micro_batch * layout.dp * layout.seq,
-        gpus=layout.world,
-        peak_flops=peak_flops,
-        capacity_gib=capacity_gib,
-        reported=memory.reported,
-        retries_when_full=memory.retries_when_full,
-        constants=constants,
-    )
+    gap = work - window
+    root = np.sqrt(gap**2 + 0.04 * work * window) + 1e-12
+    return 0.5 * (gap + root), 0.5 * (1.0 + (gap + 0.02 * window) / root)

@@ -24,7 +24,7 @@ from autotune.space.model import ModelShape
 Floats = npt.NDArray[np.float64]
 KERNEL_START_S = 4e-6
 STEP_OVERHEAD_S = 1e-2
-HOST_LAYER_S = (1.6e-3, 1.1e-3)
+HOST_LAYER_S = (1.6e-3, 1.3e-3)
 """Launching one layer, forward and backward: eager and with fused kernels (eager measured on
 an H200 host with torch 2.11: 1.5 to 1.9 ms whatever the sizes)."""
 HOST_COLLECTIVES_S = 1.0e-3
@@ -74,7 +74,11 @@ class _Rates:
         wanted = normal_precision(workload.precision)
         base = wanted if wanted in ("fp16", "fp32", "tf32") else "bf16"
         plain = known.get(base) or known.get("bf16") or max(known.values())
-        fast = known.get("fp8", plain)
+        fast = (
+            known.get(wanted, known.get("fp8", plain))
+            if wanted == "fp4"
+            else known.get("fp8", plain)
+        )
         self.matmul = 1e12 * np.where(layout.fp8 > 0, fast, plain)
         self.attention = np.full(len(layout.tp), 1e12 * plain)
         self.memory = hardware.memory_gb_per_s * 1e9

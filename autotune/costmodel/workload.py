@@ -30,13 +30,15 @@ class Workload:
 class Conventions:
     """How one framework stores states and overlaps work; bytes are per parameter.
 
-    ``gradient_bytes`` is the persistent accumulation buffer, ``bucket_bytes`` the reducer's own
-    copy of gradients when there is data parallelism, ``master_bytes`` the fp32 copy,
-    ``moment_bytes`` both Adam moments. ``zero_stage`` is the default when a column does not say.
-    ``gathered_inputs`` counts the matmul inputs of a layer that sequence parallelism keeps whole;
-    ``norm_copy_bytes`` what unfused norms save besides, per hidden element; ``logit_bytes`` the
-    loss's copies of each logit on a tensor-parallel shard, ``whole_logit_bytes`` unsharded.
-    ``retries_when_full``: side-stream frees make the allocator flush and retry near the limit.
+    ``weight_bytes`` is the stored weight (None: the precision's own size), ``gradient_bytes`` the
+    persistent accumulation buffer, ``bucket_bytes`` the reducer's own copy of gradients when
+    there is data parallelism, ``master_bytes`` the fp32 copy, ``moment_bytes`` both moments.
+    ``zero_stage`` is the default when a column does not say. ``gathered_inputs`` counts the
+    matmul inputs of a layer that sequence parallelism keeps whole; ``norm_copy_bytes`` what
+    unfused norms save besides, per hidden element; ``logit_bytes`` the loss's copies of each
+    logit on a tensor-parallel shard, ``whole_logit_bytes`` unsharded; ``selective_keeps`` the
+    share of a layer's activations that selective recomputation keeps. ``retries_when_full``:
+    frees on side streams make the allocator flush and retry near the limit.
     ``overlap_*`` are the default fractions of communication hidden behind computation.
     ``stage_cut`` says how layers are given to pipeline stages: evenly, or by compute cost
     with the output head counted. ``reported_rank`` is the pipeline stage whose memory the
@@ -44,6 +46,7 @@ class Conventions:
     """
 
     name: str
+    weight_bytes: float | None = None
     gradient_bytes: float = 4.0
     bucket_bytes: float = 0.0
     master_bytes: float = 4.0
@@ -58,6 +61,7 @@ class Conventions:
     norm_copy_bytes: float = 8.0
     logit_bytes: float = 10.0
     whole_logit_bytes: float = 0.0
+    selective_keeps: float = 1.0
     retries_when_full: bool = False
     vocab_divisor: int = 128
     stage_cut: StageCut = "even"
@@ -78,12 +82,26 @@ CONVENTIONS = {
             "aleph-alpha", gradient_bytes=2.0, zero_stage=1, vocab_divisor=1, fused_kernels=False,
             norm_copy_bytes=20.0, logit_bytes=0.0, whole_logit_bytes=17.0,
         ),
+        Conventions(
+            "sailor", attention_backend="unfused", fused_kernels=False, sequence_parallel=False,
+        ),
         Conventions("deepspeed", gradient_bytes=2.0, vocab_divisor=1, fused_kernels=False),
-        Conventions("fsdp", gradient_bytes=4.0, zero_stage=3, vocab_divisor=1),
-        Conventions("torchtitan", zero_stage=3, vocab_divisor=1, sequence_parallel=True),
-        Conventions("llm-foundry", zero_stage=3, vocab_divisor=1),
-        Conventions("hf", gradient_bytes=4.0, master_bytes=0.0, vocab_divisor=1,
-                    fused_kernels=False),
+        Conventions(
+            "fsdp", weight_bytes=4.0, master_bytes=0.0, zero_stage=3, vocab_divisor=1,
+            fused_kernels=False, logit_bytes=0.0, whole_logit_bytes=14.0,
+        ),
+        Conventions(
+            "torchtitan", weight_bytes=4.0, master_bytes=0.0, zero_stage=3, vocab_divisor=1,
+            sequence_parallel=True, fused_kernels=False, logit_bytes=14.0, selective_keeps=0.6,
+        ),
+        Conventions(
+            "llm-foundry", weight_bytes=4.0, master_bytes=0.0, zero_stage=3, vocab_divisor=1,
+            logit_bytes=0.0, whole_logit_bytes=14.0,
+        ),
+        Conventions(
+            "hf", weight_bytes=4.0, master_bytes=0.0, vocab_divisor=1, fused_kernels=False,
+            logit_bytes=0.0, whole_logit_bytes=14.0,
+        ),
         Conventions("nemo", sequence_parallel=True),
     )
 }  # fmt: skip

@@ -1,0 +1,86 @@
+"""From the cost of one layer to the cost of a step: pipelines, overlap windows, late frees."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from autotune.costmodel.constants import MEMORY_CONSTANTS, Constants
+from autotune.costmodel.layout import Layout
+from autotune.costmodel.memory import MEMORY_PARTS, MemoryParts
+from autotune.costmodel.table import PART_CONSTANT, CostTable
+from autotune.costmodel.timing import DEVICE_WORK, TimeParts
+
+Floats = npt.NDArray[np.float64]
+_BACKWARD_SHARE = 0.6
+_ACTIVATIONS = MEMORY_PARTS.index("activations")
+
+
+def build_table(
+    layout: Layout, time: TimeParts, memory: MemoryParts, constants: Constants,
+    peak_flops: float, capacity_gib: float,
+) -> CostTable:  # fmt: skip
+    """Compose layers into pipelines: the slowest stage sets the pace, the rest is bubble.
+
+    Step of a pipeline: sum of all stages once, plus (m - 1) times the slowest; with v virtual
+    stages the fill shrinks by v (Narayanan et al. 2021, arXiv:2104.04473, section 2.2).
+    """
+    weight = np.exp(constants.mean[: len(DEVICE_WORK)])
+    each = time.layer + time.recompute
+    cuts = layout.stages
+    head = time.head.copy()
+    head[:, DEVICE_WORK.index("memory_bound")] *= 1.0 - cuts.loss_apart
+    cost, head_cost = each @ weight, head @ weight
+    single = layout.pp == 1
+    loads = np.stack(
+        [
+            cuts.first * cost + np.where(single, head_cost, 0.0),
+            cuts.middle * cost,
+            cuts.last * cost + head_cost,
+        ]
+    )
+    slowest = loads.argmax(axis=0)
+    layers = np.stack([cuts.first, cuts.middle, cuts.last])[slowest, np.arange(len(cost))]
+    with_head = (slowest == 2) | single
+    m = layout.microbatches
+    here = layers[:, None] * time.layer + with_head[:, None] * head
+    fill = cuts.total * each + time.head - here - layers[:, None] * time.recompute
+    squeeze = (layout.bubble_scale / layout.vpp)[:, None]
+    steady = m[:, None] * here
+    window = layout.overlap_dp * _BACKWARD_SHARE / m
+    recompute = (m * layers)[:, None] * time.recompute
+    host = m * time.host * (layers + 1.0)
+    waits = host * np.exp(constants["host"])
+    waits = waits + m * layers * time.stall * np.exp(constants["interference"])
+    lag = ((steady + recompute) @ weight / waits) ** 4
+    late = lag / (1.0 + lag) * (1.0 - 0.7 * np.minimum(layout.pp / m, 1.0))
+    by_stage = memory.by_stage.copy()
+    by_stage[:, :, _ACTIVATIONS] += memory.late_freed * late[:, None]
+    by_constant = np.zeros((*by_stage.shape[:2], len(MEMORY_CONSTANTS)))
+    for part, constant in enumerate(PART_CONSTANT):
+        by_constant[:, :, constant] += by_stage[:, :, part]
+    return CostTable(
+        steady=steady,
+        recompute=recompute,
+        bubble=np.maximum(fill, 0.0) * squeeze,
+        host=host,
+        stall=m * time.stall * layers,
+        p2p=time.p2p * (m + layout.pp - 1.0) * layout.vpp,
+        data_parallel=time.data_parallel,
+        gather=time.gather,
+        data_parallel_latency=time.data_parallel_latency,
+        data_parallel_each=time.data_parallel_each * m,
+        optimizer=time.optimizer,
+        window=window,
+        window_each=layout.overlap_dp,
+        memory=by_stage,
+        memory_by_constant=by_constant,
+        model_flops=time.model_flops,
+        tokens=m * layout.micro_batch * layout.dp * layout.seq,
+        gpus=layout.world,
+        peak_flops=peak_flops,
+        capacity_gib=capacity_gib,
+        reported=memory.reported,
+        retries_when_full=memory.retries_when_full,
+        constants=constants,
+    )
