@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from operator import itemgetter
 
-from autotune.logs.failures import AFTERMATH, DOUBTFUL, KINDS, STEMS, Row
+from autotune.logs.failures import AFTERMATH, DOUBTFUL, KINDS, Row
 from autotune.logs.named_parameters import names_parameters, states_demand
 from autotune.logs.rows import ROWS
 from autotune.logs.shape import MAX_CACHED_LINE, MAX_SHAPES, shape_of, shorten
@@ -40,15 +41,15 @@ class Finding:
     parameters: tuple[str, ...] = ()
 
 
-def _index() -> tuple[tuple[str, tuple[tuple[int, Row], ...]], ...]:
-    """Rows with their place in the table, under the first stem that their needle contains."""
-    by_stem: dict[str, list[tuple[int, Row]]] = {stem: [] for stem in STEMS}
+def _by_needle() -> tuple[tuple[str, tuple[tuple[int, Row], ...]], ...]:
+    """The rows of each needle, with their places in the table."""
+    rows: dict[str, list[tuple[int, Row]]] = {}
     for place, row in enumerate(ROWS):
-        by_stem[next(stem for stem in STEMS if stem in row.needle)].append((place, row))
-    return tuple((stem, tuple(rows)) for stem, rows in by_stem.items() if rows)
+        rows.setdefault(row.needle, []).append((place, row))
+    return tuple((needle, tuple(placed)) for needle, placed in rows.items())
 
 
-_BY_STEM = _index()
+_BY_NEEDLE = _by_needle()
 
 
 class EvidenceCollector:
@@ -169,15 +170,5 @@ def to_diagnosis(found: Finding) -> Diagnosis:
 
 def _rows_for(lowered: str) -> list[Row]:
     """The rows whose needle the line contains, in the order of the table."""
-    places = [
-        (place, row)
-        for stem, rows in _BY_STEM
-        if stem in lowered
-        for place, row in rows
-        if row.needle in lowered
-    ]
-    return [row for _, row in sorted(places, key=_place)]
-
-
-def _place(placed: tuple[int, Row]) -> int:
-    return placed[0]
+    found = [placed for needle, rows in _BY_NEEDLE if needle in lowered for placed in rows]
+    return [row for _, row in sorted(found, key=itemgetter(0))]

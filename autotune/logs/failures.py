@@ -40,24 +40,6 @@ AFTERMATH = frozenset({"time_limit", "preempted", "hang", "nccl", "cancelled", "
 DOUBTFUL = frozenset({"missing", "config", "crash", "port", "shm", "gpu_hw"})
 """Kinds that a line calling itself a warning does not prove."""
 
-STEMS = tuple(
-    (
-        "error|memory|fail|kill|timed out|timeout|time limit|timelimit|walltime|wall time|"
-        "runlimit|abort|cancel|xid|ecc|exception|no space|/dev/shm|</torch_|not found|denied|"
-        "preempt|sigterm|in use|traceback|terminat|nccl|hang|hung|nan|segmentation|oom|dumped|"
-        "no such|can't|cannot|divisible|alloc|interrupt|quota|signal|exit|off the bus|is lost|"
-        "nvlink|stuck|loss scale|gated|no cuda|cuda-capable|nvidia driver|with cuda|connection|"
-        "deadlock|memlimit|overflow|resource|enospc|eaddrinuse|spot|unexpected pos|heartbeat|"
-        "raylet|lost communication|watchdog|process down|got completion|duplicate gpu|"
-        "no progress|blocked for more|monitoredbarrier|invalid choice|arguments|batch related|"
-        "state_dict|size mismatch|executable file|device handle|unavailable|"
-        "not yet initialized|version mismatch|hardware|illegal instruction|deadlineexceeded|"
-        "nvml_success|node down|not responding"
-    ).split("|")
-)
-"""Every row's needle contains one of these; a line without any is no evidence."""
-
-
 _QUANTIFIER = re.compile(r"\{\d*,?\d*\}")
 
 
