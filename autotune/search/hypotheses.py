@@ -153,7 +153,7 @@ class SpeedBelief:
     def improvement(self, rows: IntArray, best: float, most: float = CAP) -> FloatArray:
         """Expected fall of log cost below ``best``, at most ``most``, at rows (m,): (m,) nats."""
         means, sigmas = self.predict(rows)
-        gains = _fall(means, sigmas, best) - _fall(means, sigmas, best - most)
+        gains = expected_fall(means, sigmas, best) - expected_fall(means, sigmas, best - most)
         return np.asarray(self.weights @ gains)
 
     def odds_below(self, rows: IntArray, level: float) -> FloatArray:
@@ -228,6 +228,15 @@ class FitBelief:
                 total += weight * memory.fits(rows) * other
         return total
 
+    def rough_fits(self) -> FloatArray:
+        """Probability of running of every row by mean effects alone: (rows,)."""
+        total = np.zeros(len(self.rivals[0][0].prior.mean))
+        for weight, (memory, crashes) in zip(self.weights, self.rivals, strict=True):
+            if weight >= 0.02:
+                other = 1.0 if crashes is None else crashes.rough_fits()
+                total += weight * memory.rough_fits() * other
+        return total
+
     def log_ratio(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mixture mean and deviation of log(peak / capacity): two arrays (m,)."""
         pairs = [memory.log_ratio(rows) for memory, _ in self.rivals]
@@ -265,8 +274,8 @@ def explain_memory(features: Features, prior: CostPrior | None) -> list[tuple[Me
     return [(prior.memory, 0.75), (doubted, 0.20), (blind, 0.05)]
 
 
-def _fall(means: FloatArray, sigmas: FloatArray, level: float) -> FloatArray:
-    """Expected fall of a Gaussian below a level."""
+def expected_fall(means: FloatArray, sigmas: FloatArray | float, level: float) -> FloatArray:
+    """Expected fall of Gaussians below a level."""
     z = (level - means) / sigmas
     density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
     return np.asarray(sigmas * (z * ndtr(z) + density))

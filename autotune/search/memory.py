@@ -88,6 +88,11 @@ class MemoryBelief:
         variance = ((basis @ self.covariance) * basis).sum(1) + self.prior.sigma**2
         return mean, np.sqrt(variance)
 
+    def rough_fits(self) -> FloatArray:
+        """Probability that each of all rows stays below capacity, its effects taken as known."""
+        mean = self.prior.mean + self.prior.basis @ self.effects
+        return np.asarray(ndtr(-mean / self.prior.sigma))
+
     def fits(self, rows: IntArray) -> FloatArray:
         """Probability that each row's peak stays below capacity: (m,)."""
         mean, sigma = self.log_ratio(rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import optuna
@@ -56,6 +57,17 @@ def make_optuna_sampler(name: str, seed: int) -> BaseSampler:
         raise BadInput(f"sampler {name!r} needs a package that is missing: {error}") from error
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Optuna from announcing a study that exists in memory only."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
 class OptunaProposer:
     """Proposer that asks one of Optuna's samplers."""
 
@@ -72,7 +84,8 @@ class OptunaProposer:
         self._distributions = distributions(legal)
         self._storage = InMemoryStorage()
         direction = optuna.study.StudyDirection.MINIMIZE
-        self._study_id = self._storage.create_new_study([direction], self.name)
+        with _quiet():
+            self._study_id = self._storage.create_new_study([direction], self.name)
         self._asked: dict[int, int] = {}
         self._mirrored: set[int] = set()
 
@@ -108,12 +121,8 @@ class OptunaProposer:
         return not_reached(self._ledger)
 
     def _study(self, sampler: BaseSampler) -> optuna.Study:
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        try:
+        with _quiet():
             return optuna.load_study(study_name=self.name, storage=self._storage, sampler=sampler)
-        finally:
-            optuna.logging.set_verbosity(verbosity)
 
     def _drawn(
         self, sampler: BaseSampler, study: optuna.Study, trial_id: int

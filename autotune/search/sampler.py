@@ -18,6 +18,7 @@ from autotune.search.features import build_features
 from autotune.search.hypotheses import (
     FitBelief,
     SpeedBelief,
+    expected_fall,
     explain_crashes,
     explain_memory,
     explain_speed,
@@ -36,6 +37,8 @@ MOST_POINTS = 160
 SHORTLIST = 1024
 HEADROOM = 0.3
 """Before anything ran, improvement counts from this far (nats) behind the best expected."""
+ROUGH_SIGMA = 0.15
+"""Deviation of log cost that a shortlist allows for."""
 START_COST = 2.0
 """What a trial costs besides its steps, in units of the best config's steps."""
 AUDIT = 0.1
@@ -51,13 +54,15 @@ LEAST_ODDS = 0.05
 class Beliefs:
     """What is believed at one moment, and the log cost against which gains are counted.
 
-    ``rough`` (rows,) is the expected log cost by linear effects alone.
+    ``rough`` and ``runs`` (rows,) are the expected log cost by linear effects alone, and the
+    probability of running to match.
     """
 
     speed: SpeedBelief
     fit: FitBelief
     target: float
     rough: FloatArray
+    runs: FloatArray
 
 
 class AutotuneProposer:
@@ -125,12 +130,11 @@ class AutotuneProposer:
         fit = FitBelief.condition(
             self._memory, self._crashes, facts, self.ledger.crashed(MOST_POINTS)
         )
-        rough = speed.rough_mean()
-        order = np.argsort(rough) if len(rough) <= SHORTLIST else _least(rough, SHORTLIST)
-        likely = order[fit.fits(order) >= 0.5]
-        hope = float(rough[likely[0]] if len(likely) else rough.min()) + HEADROOM
+        rough, runs = speed.rough_mean(), fit.rough_fits()
+        likely = rough[runs >= 0.5]
+        hope = float(likely.min() if len(likely) else rough.min()) + HEADROOM
         found = self.ledger.best
-        return Beliefs(speed, fit, hope if found is None else min(found[1], hope), rough)
+        return Beliefs(speed, fit, hope if found is None else min(found[1], hope), rough, runs)
 
     def _open_rows(self, running: IntArray) -> IntArray:
         """Rows neither run nor running nor refused, if any others are left."""
@@ -140,13 +144,12 @@ class AutotuneProposer:
         return np.flatnonzero(allowed if allowed.any() else free)
 
     def _shortlist(self, rows: IntArray, beliefs: Beliefs) -> IntArray:
-        """The rows worth a close look: the fastest by linear effects, the doubtful set back."""
+        """The rows worth a close look, by linear effects alone."""
         if len(rows) <= SHORTLIST:
             return rows
-        rough = beliefs.rough[rows]
-        near = rows[np.argpartition(rough, min(4 * SHORTLIST, len(rows) - 1))[: 4 * SHORTLIST]]
-        rough = beliefs.rough[near] - 0.3 * np.log(beliefs.fit.fits(near) * self._free(near) + 1e-4)
-        return near[np.argpartition(rough, min(SHORTLIST, len(near) - 1))[:SHORTLIST]]
+        gain = expected_fall(beliefs.rough[rows], ROUGH_SIGMA, beliefs.target)
+        score = gain * beliefs.runs[rows] * self._free(rows)
+        return rows[np.argpartition(-score, SHORTLIST)[:SHORTLIST]]
 
     def _free(self, rows: IntArray) -> FloatArray:
         """1 where no rule speaks against a row, little where an audit might, 0 after one."""
@@ -263,9 +266,3 @@ class AutotuneProposer:
         if margin <= 0.0:
             reason = f"runs with probability {runs:.2f}, by what failed so far"
         return Skipped(row, "predicted not to fit", reason, margin_gib=margin)
-
-
-def _least(values: FloatArray, count: int) -> IntArray:
-    """Positions of the ``count`` least values, ascending."""
-    part = np.argpartition(values, count)[:count]
-    return np.asarray(part[np.argsort(values[part])])
