@@ -66,7 +66,7 @@ class GPT(nn.Module):
         if self.residual_bf16:
             x = x.to(torch.bfloat16)
         for block in self.blocks:
-            x = maybe_recompute(block, x, self.recompute)
+            x = maybe_recompute(block, self.recompute, x)
         return self.loss(self.norm(x), self.tokens.weight, targets)
 
 

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-FP8_MAX = 448.0  # largest finite torch.float8_e4m3fn
-
 
 def full_cross_entropy(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, vocab_size: int
@@ -40,12 +38,6 @@ def _loss_and_gradient(
     return (log_z - picked).sum(), gradient.to(logits.dtype)
 
 
-def _to_fp8(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``x`` as float8 and the fp32 scale that restores it."""
-    scale = x.abs().amax().float().clamp(min=1e-12) / FP8_MAX
-    return (x.float() / scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn), scale
-
-
 def _weight_gradient(gradient: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     if gradient.is_cuda and gradient.dtype == torch.bfloat16:
         return torch.mm(gradient.t(), hidden, out_dtype=torch.float32)
@@ -61,12 +53,10 @@ class _ChunkedLinearCrossEntropy(torch.autograd.Function):
         targets: torch.Tensor,
         vocab_size: int,
         chunks: int,
-        fp8: bool,
         kernel: Any,
     ) -> torch.Tensor:
         compute = hidden.dtype
         w = weight.to(compute)
-        w8, w_scale = _to_fp8(w) if fp8 else (None, None)
         total = torch.zeros((), device=hidden.device)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
@@ -75,12 +65,7 @@ class _ChunkedLinearCrossEntropy(torch.autograd.Function):
             hidden.chunk(chunks), targets.chunk(chunks), grad_hidden.chunk(chunks), strict=True
         )
         for h, t, out in pieces:
-            if fp8:
-                h8, h_scale = _to_fp8(h)
-                logits = torch._scaled_mm(h8, w8.t(), h_scale, w_scale, out_dtype=compute)
-            else:
-                logits = h @ w.t()
-            loss, gradient = kernel(logits, t, vocab_size, scale)
+            loss, gradient = kernel(h @ w.t(), t, vocab_size, scale)
             total += loss
             torch.mm(gradient, w, out=out)
             grad_weight += _weight_gradient(gradient, h)
@@ -91,7 +76,7 @@ class _ChunkedLinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         scaled = grad_hidden * grad_output.to(grad_hidden.dtype)
-        return scaled, grad_weight * grad_output, None, None, None, None, None
+        return scaled, grad_weight * grad_output, None, None, None, None
 
 
 class LanguageModelLoss:
@@ -116,15 +101,22 @@ class LanguageModelLoss:
         hidden, targets = hidden.flatten(0, 1), targets.flatten()
         if not self.chunks:
             return full_cross_entropy(hidden, weight, targets, self.vocab_size)
-        return self._chunked(hidden, weight, targets)
+        return self._in_chunks(hidden, weight, targets)
 
     @torch.compiler.disable
-    def _chunked(
+    def _in_chunks(
         self, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
     ) -> torch.Tensor:
-        if torch.is_autocast_enabled(hidden.device.type):
-            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        with torch.autocast(hidden.device.type, enabled=False):
+        kind = hidden.device.type
+        if torch.is_autocast_enabled(kind):
+            hidden = hidden.to(torch.get_autocast_dtype(kind))
+        with torch.autocast(kind, enabled=False):
+            if self.fp8:
+                from torch_trainer.fp8_loss import Fp8LinearCrossEntropy
+
+                return Fp8LinearCrossEntropy.apply(
+                    hidden, weight, targets, self.vocab_size, self.chunks
+                )
             return _ChunkedLinearCrossEntropy.apply(
-                hidden, weight, targets, self.vocab_size, self.chunks, self.fp8, self.kernel
+                hidden, weight, targets, self.vocab_size, self.chunks, self.kernel
             )

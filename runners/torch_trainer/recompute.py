@@ -31,11 +31,11 @@ def _keep_expensive(_: Any, operator: Any, *args: Any, **kwargs: Any) -> Checkpo
     return CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def maybe_recompute(block: nn.Module, x: torch.Tensor, granularity: str) -> torch.Tensor:
-    """``block(x)``, keeping what ``granularity`` (none, selective, full) says."""
+def maybe_recompute(block: nn.Module, granularity: str, *inputs: torch.Tensor) -> torch.Tensor:
+    """``block(*inputs)``, keeping what ``granularity`` (none, selective, full) says."""
     if granularity == "none":
-        return block(x)
+        return block(*inputs)
     if granularity == "full":
-        return checkpoint(block, x, use_reentrant=False)
+        return checkpoint(block, *inputs, use_reentrant=False)
     contexts = functools.partial(create_selective_checkpoint_contexts, _keep_expensive)
-    return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
