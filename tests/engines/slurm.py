@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -134,7 +135,11 @@ def wait_for_nodes(env: dict[str, str], bound_s: float = 60.0) -> None:
 
 @contextmanager
 def started(folder: Path) -> Iterator[dict[str, Any]]:
-    """A running cluster; yields the launcher's options. SLURM_CONF points to it meanwhile."""
+    """A running cluster; yields the launcher's options. SLURM_CONF points to it meanwhile.
+
+    Its files lie in /tmp and not in ``folder``: the user of munged must be able to reach them.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="autotune-slurm-", dir="/tmp"))
     configure(folder)
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
@@ -143,6 +148,8 @@ def started(folder: Path) -> Iterator[dict[str, Any]]:
         bound = time.monotonic() + 10.0
         while not (folder / "munge.socket").exists() and time.monotonic() < bound:
             time.sleep(0.05)
+        if not (folder / "munge.socket").exists():
+            raise RuntimeError((folder / "munge.out").read_text())
         daemons += start_daemons(folder, dict(os.environ))
         wait_for_nodes(dict(os.environ))
         yield {"partition": "main"}
@@ -160,3 +167,4 @@ def started(folder: Path) -> Iterator[dict[str, Any]]:
             os.environ.pop("SLURM_CONF", None)
         else:
             os.environ["SLURM_CONF"] = before
+        shutil.rmtree(folder, ignore_errors=True)

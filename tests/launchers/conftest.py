@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.launchers.gangs import Gangs, opened
+from autotune.launchers import launcher_names
+from tests.launchers.gangs import Gangs, engine, need, opened
 
 
 @pytest.fixture
@@ -29,3 +30,33 @@ def make_gangs(tmp_path: Path) -> Iterator[Callable[..., Gangs]]:
 def local(make_gangs: Callable[..., Gangs]) -> Gangs:
     """Gangs of the local launcher."""
     return make_gangs("local")
+
+
+@pytest.fixture(scope="session")
+def engine_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
+    """Options of a launcher by name, its engine (tests/engines/NAME.py) brought up once."""
+    with ExitStack() as stack:
+        known: dict[str, dict[str, Any]] = {}
+
+        def options(name: str) -> dict[str, Any]:
+            module = engine(name)
+            if module is None:
+                return {}
+            reason = module.missing()
+            if reason:
+                need(reason)
+            if name not in known:
+                folder = tmp_path_factory.mktemp(f"engine-{name}")
+                known[name] = stack.enter_context(module.started(folder))
+            return dict(known[name])
+
+        yield options
+
+
+@pytest.fixture(params=launcher_names())
+def anywhere(
+    request: pytest.FixtureRequest, engine_options: Callable[[str], Any], make_gangs: Any
+) -> Gangs:
+    """Gangs of every launcher there is, each in turn."""
+    options = {"grace_s": 1.0, "peer_grace_s": 1.0, **engine_options(request.param)}
+    return make_gangs(request.param, options)

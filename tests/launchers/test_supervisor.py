@@ -45,7 +45,7 @@ def test_a_copied_supervisor_runs_alone(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "gang.json").write_text(json.dumps(spec))
     argv = [sys.executable, "-I", "-S", str(copy), str(tmp_path / "gang.json"), "0"]
-    assert subprocess.run(argv, env={"PATH": os.defpath}, check=False).returncode == 1
+    assert subprocess.run(argv, env={"PATH": os.defpath}, check=False).returncode == 0
     assert record(tmp_path)["ranks"][0]["code"] == 3
     assert log_text(tmp_path) == "hello"
 
