@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from autotune.space.cluster import Hardware
+
 Floats = npt.NDArray[np.float64]
 
 TIME_CONSTANTS = (
@@ -25,6 +27,8 @@ TIME_CONSTANTS = (
     "host", "step_overhead",
 )  # fmt: skip
 MEMORY_CONSTANTS = ("states", "activations", "temporary", "reserve")
+DEVICE_CONSTANTS = ("matmul", "attention", "memory_bound", "optimizer")
+"""Constants that belong to the chip rather than to the framework."""
 NAMES = TIME_CONSTANTS + MEMORY_CONSTANTS
 
 _WIDE = {
@@ -72,13 +76,13 @@ def nominal() -> Constants:
 
 
 @cache
-def _fitted() -> Mapping[str, Mapping[str, Any]]:
-    text = resources.files("autotune.costmodel").joinpath("fitted.yaml").read_text()
+def _shipped() -> Mapping[str, Mapping[str, Any]]:
+    text = resources.files("autotune.costmodel").joinpath("fitted.yaml").read_text("utf-8")
     loaded = yaml.safe_load(text) or {}
     return dict(loaded.get("fits", {}))
 
 
-def from_record(record: Mapping[str, Any]) -> Constants:
+def constants_from(record: Mapping[str, Any]) -> Constants:
     """Constants from one entry of ``fitted.yaml``: names absent there keep nominal values."""
     base = nominal()
     mean, sigma = base.mean.copy(), base.sigma.copy()
@@ -87,17 +91,36 @@ def from_record(record: Mapping[str, Any]) -> Constants:
         mean[at], sigma[at] = float(value["mean"]), float(value["sigma"])
     return Constants(
         mean, sigma, float(record.get("time_sigma", base.time_sigma)),
-        float(record.get("memory_sigma", base.memory_sigma)), str(record.get("origin", "fitted")),
+        float(record.get("memory_sigma", base.memory_sigma)),
+        str(record.get("origin", base.origin)),
     )  # fmt: skip
 
 
-def fitted_constants(hardware: str, framework: str) -> Constants:
-    """The best known prior: fitted for (GPU, framework), else for either, else for any.
+def fitted_record(
+    hardware: Hardware, framework: str, records: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The best known record: fitted for (GPU, framework), else put together.
 
-    Keys of the file are ``GPU/FRAMEWORK``, ``any/FRAMEWORK``, ``GPU/any`` and ``any/any``.
+    Put together: what the framework does (its mean over GPUs, else the mean over all), with
+    the efficiencies of the chip (GPUs of the same bf16 rate) where any framework showed them.
+    Without any record, an empty one: nominal physics, wide bands.
     """
-    records = _fitted()
-    for key in (f"{hardware}/{framework}", f"any/{framework}", f"{hardware}/any", "any/any"):
-        if key in records:
-            return from_record(records[key])
-    return nominal()
+    known = _shipped() if records is None else records
+    exact = known.get(f"{hardware.name}/{framework}")
+    if exact is not None:
+        return dict(exact)
+    base = known.get(f"any/{framework}") or known.get("any/any") or {}
+    chip = known.get(f"{hardware.tflops.get('bf16', 0.0):g}/any") or {}
+    merged = dict(base)
+    merged["constants"] = {**base.get("constants", {}), **chip.get("constants", {})}
+    if base or chip:
+        merged["origin"] = f"never fitted for {hardware.name}/{framework}: " + "; ".join(
+            str(part["origin"]) for part in (base, chip) if part
+        )
+        merged["time_sigma"], merged["memory_sigma"] = 0.15, 0.12
+    return merged
+
+
+def fitted_constants(hardware: Hardware, framework: str) -> Constants:
+    """The prior for a (GPU, framework) from what ships."""
+    return constants_from(fitted_record(hardware, framework))

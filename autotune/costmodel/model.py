@@ -7,6 +7,7 @@ No GPU, no framework and no fitted table is needed: what is not fitted has wide 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from autotune.costmodel.compose import build_table
@@ -16,12 +17,13 @@ from autotune.costmodel.links import Fabric
 from autotune.costmodel.memory import memory_parts
 from autotune.costmodel.table import CostTable
 from autotune.costmodel.timing import time_parts
-from autotune.costmodel.workload import Workload, conventions_for, normal_precision
+from autotune.costmodel.workload import Conventions, Workload, conventions_for, normal_precision
 from autotune.errors import BadInput
-from autotune.space.cluster import Cluster
+from autotune.space.cluster import Cluster, Hardware
 from autotune.space.model import ModelShape
 
 
+@dataclass(frozen=True)
 class CostModel:
     """Memory and step time of every layout of one job.
 
@@ -29,21 +31,28 @@ class CostModel:
     the cluster names no hardware.
     """
 
-    def __init__(
-        self,
-        shape: ModelShape,
-        cluster: Cluster,
-        workload: Workload,
-        constants: Constants | None = None,
-    ) -> None:
-        if cluster.hardware is None:
+    shape: ModelShape
+    cluster: Cluster
+    workload: Workload
+    constants: Constants = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.cluster.hardware is None:
             raise BadInput("the cost model needs cluster.hardware: name a file of hardware/")
-        self.shape = shape
-        self.cluster = cluster
-        self.hardware = cluster.hardware
-        self.workload = workload
-        self.conventions = conventions_for(workload.framework)
-        self.constants = constants or fitted_constants(self.hardware.name, self.conventions.name)
+        if self.constants is None:
+            known = fitted_constants(self.hardware, self.workload.framework)
+            object.__setattr__(self, "constants", known)
+
+    @property
+    def hardware(self) -> Hardware:
+        """The GPU of the cluster."""
+        assert self.cluster.hardware is not None
+        return self.cluster.hardware
+
+    @property
+    def conventions(self) -> Conventions:
+        """How the workload's framework stores and overlaps."""
+        return conventions_for(self.workload.framework)
 
     @classmethod
     def for_space(cls, space: Any) -> CostModel | None:

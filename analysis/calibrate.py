@@ -1,0 +1,195 @@
+"""Fits the cost model's constants per (GPU, framework) to measured tables, and cross-validates.
+
+    python analysis/calibrate.py ../shared/data/*.csv                 writes fitted.yaml
+    python analysis/calibrate.py ../shared/data/*.csv --cross-validate
+
+A handful of named log-space constants per pair, by the same MAP fit that runs online in a
+study. Each is shipped with its width: what the fit leaves open plus what differs between
+clusters. Cross-validation leaves out one model at a time, and one source at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from cost_model_scores import score_task, summarise
+
+from autotune.costmodel.calibrator import Calibrator, Observation
+from autotune.costmodel.constants import (
+    DEVICE_CONSTANTS,
+    NAMES,
+    Constants,
+    constants_from,
+    fitted_record,
+    nominal,
+)
+from autotune.costmodel.measured import Task, build_tasks, read_rows
+from autotune.costmodel.table import CostTable
+
+ROOT = Path(__file__).resolve().parent.parent
+FITTED = ROOT / "autotune" / "costmodel" / "fitted.yaml"
+RESULTS = ROOT / "analysis" / "results"
+NEAR, MOST_PER_TASK, ROUNDS = 3.0, 60, 3
+BETWEEN = 0.35
+"""Share of a constant's wide prior kept as width: clusters of one kind differ that much."""
+
+Records = dict[str, dict[str, Any]]
+
+
+def observations_of(task: Task) -> list[Observation]:
+    """What a task teaches: steps within NEAR of its best, memory and OOM of all its rows."""
+    times = [c.step_time_s for c in task.configs if c.status == "ok" and c.step_time_s]
+    limit = NEAR * min(times) if times else 0.0
+    found = []
+    for i, config in enumerate(task.configs):
+        ok = config.status == "ok"
+        step = config.step_time_s if ok and config.step_time_s else None
+        step = step if step is not None and step <= limit else None
+        memory = config.memory_gib if ok else None
+        oom = config.status == "oom"
+        if step or memory or oom:
+            found.append(Observation(i, step, memory, oom))
+    if len(found) <= MOST_PER_TASK:
+        return found
+    return [found[i] for i in np.linspace(0, len(found) - 1, MOST_PER_TASK).astype(int)]
+
+
+def fit_tasks(tasks: Sequence[Task], start: Constants) -> Constants:
+    """MAP constants of tasks that share GPU and framework, around ``start``'s means."""
+    prior = replace(nominal(), mean=start.mean, time_sigma=0.06, memory_sigma=0.06)
+    current = prior
+    for _ in range(ROUNDS):
+        tables, seen, offset = [], [], 0
+        for task in tasks:
+            table = replace(task.model, constants=current).prepare(task.columns)
+            seen += [replace(o, row=o.row + offset) for o in observations_of(task)]
+            tables.append(table)
+            offset += len(table)
+        fit = Calibrator(CostTable.joined(tables), prior, most=None).fit(seen)
+        current = fit.constants
+    return current
+
+
+def record_of(fit: Constants, tasks: Sequence[Task]) -> dict[str, Any]:
+    """One entry of fitted.yaml: means, widths, residuals and where they came from."""
+    wide = nominal().sigma
+    sigma = np.sqrt(fit.sigma**2 + (BETWEEN * wide) ** 2)
+    rows = sum(len(observations_of(task)) for task in tasks)
+    sources = sorted({task.key[0] for task in tasks})
+    return {
+        "origin": f"{rows} rows of {len(tasks)} tasks: {'; '.join(sources)}",
+        "bf16_tflops": tasks[0].model.hardware.tflops.get("bf16"),
+        "rows": rows,
+        "time_sigma": round(max(fit.time_sigma, 0.03), 4),
+        "memory_sigma": round(max(fit.memory_sigma, 0.03), 4),
+        "constants": {
+            name: {"mean": round(float(m), 4), "sigma": round(float(min(s, w)), 4)}
+            for name, m, s, w in zip(NAMES, fit.mean, sigma, wide, strict=True)
+        },
+    }
+
+
+def pooled(records: Sequence[dict[str, Any]], origin: str) -> dict[str, Any]:
+    """Mean of several fits; the width is their spread, at most the wide prior's."""
+    wide = dict(zip(NAMES, nominal().sigma, strict=True))
+    constants = {}
+    for name in NAMES:
+        means = np.array([r["constants"][name]["mean"] for r in records])
+        inner = np.mean([r["constants"][name]["sigma"] ** 2 for r in records])
+        spread = float(np.sqrt(means.var() + inner)) if len(records) > 1 else wide[name]
+        sigma = max(0.6 * wide[name], min(spread, 1.5 * wide[name]))
+        constants[name] = {"mean": round(float(means.mean()), 4), "sigma": round(float(sigma), 4)}
+    return {"origin": origin, "time_sigma": 0.15, "memory_sigma": 0.12, "constants": constants}
+
+
+def fit_all(tasks: Sequence[Task]) -> Records:
+    """Records by ``GPU/FRAMEWORK``, and pooled ones for a GPU or framework never seen."""
+    pairs: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        if not {"gbs", "model"} & set(task.assumed) and observations_of(task):
+            pairs[task.pair].append(task)
+    records = {pair: record_of(fit_tasks(ts, nominal()), ts) for pair, ts in pairs.items()}
+    by_framework: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_chip: dict[float, list[dict[str, Any]]] = defaultdict(list)
+    for pair, record in records.items():
+        by_framework[pair.split("/")[1]].append(record)
+        by_chip[record["bf16_tflops"]].append(record)
+    whole = {
+        f"any/{name}": pooled(rs, f"mean of {len(rs)} GPUs") for name, rs in by_framework.items()
+    }
+    for rate, rs in by_chip.items():
+        chip = pooled(rs, f"mean of {len(rs)} frameworks")
+        chip["constants"] = {k: v for k, v in chip["constants"].items() if k in DEVICE_CONSTANTS}
+        whole[f"{rate:g}/any"] = chip
+    everything = [r for r in records.values() if r["rows"] >= 8]
+    if everything:
+        whole["any/any"] = pooled(everything, f"mean of {len(everything)} pairs")
+    return {**records, **whole}
+
+
+def with_constants(task: Task, records: Records) -> Task:
+    """The task predicted with given records instead of the shipped ones."""
+    record = fitted_record(task.model.hardware, task.framework, records)
+    return replace(task, model=replace(task.model, constants=constants_from(record)))
+
+
+def cross_validate(tasks: Sequence[Task]) -> dict[str, Any]:
+    """Scores of every task with constants that never saw its model, or never saw its source."""
+    out: dict[str, Any] = {}
+    for kind, position in (("model", 1), ("source", 0)):
+        scores = []
+        for left_out in dict.fromkeys(task.key[position] for task in tasks):
+            records = fit_all([task for task in tasks if task.key[position] != left_out])
+            for task in tasks:
+                if task.key[position] == left_out:
+                    scores.append(score_task(with_constants(task, records)))
+        out[f"left_out_{kind}"] = {
+            "overall": summarise(scores),
+            "tasks": [s.as_dict() for s in scores],
+        }
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fit and write, or cross-validate and print; exit status 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", nargs="+", help="CSV files in the form of shared/data")
+    parser.add_argument("--output", type=Path, default=FITTED)
+    parser.add_argument("--cross-validate", action="store_true")
+    parser.add_argument("--only", default="", help="cross-validate sources containing this text")
+    options = parser.parse_args(arguments)
+    tasks, skipped = build_tasks(read_rows(options.tables))
+    print(
+        f"{len(tasks)} tasks, {len(skipped)} groups without a known model or GPU", file=sys.stderr
+    )
+    if options.cross_validate:
+        chosen = [t for t in tasks if options.only.lower() in t.key[0].lower()]
+        result = cross_validate(chosen)
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        target = RESULTS / "cost_model_cross_validation.json"
+        target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        for kind, part in result.items():
+            print(kind, json.dumps(part["overall"]))
+        return 0
+    header = (
+        "# Constants by (GPU, framework): log-space multipliers on nominal physics, written by\n"
+        "# `python analysis/calibrate.py TABLES`. Keys: GPU/FRAMEWORK, any/FRAMEWORK, and\n"
+        "# BF16_TFLOPS/any for a chip under a framework never seen; any/any for neither.\n"
+    )
+    text = yaml.safe_dump({"fits": fit_all(tasks)}, sort_keys=False, width=100)
+    options.output.write_text(header + text, encoding="utf-8")
+    print(f"wrote {options.output}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
