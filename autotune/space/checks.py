@@ -38,10 +38,11 @@ def _parameter_names(space: SearchSpace) -> Iterator[Problem]:
             yield path, f"{name} belongs to the cluster or the model and cannot be searched"
         elif name in ("model_parallel_size", "data_parallel_size"):
             yield path, f"{name} is derived from the other sizes: {DERIVED[name].text}"
-    accumulation = "gradient_accumulation_steps"
     batches = "global_batch_size" in space.parameters or space.contract.global_batch_size
-    if accumulation in space.parameters and "micro_batch_size" in space.parameters and batches:
-        yield ("parameters", accumulation), f"is derived: {DERIVED[accumulation].text}"
+    if batches and "micro_batch_size" in space.parameters:
+        for name in ("gradient_accumulation_steps", "num_micro_batches"):
+            if name in space.parameters:
+                yield ("parameters", name), f"{name} is derived: {DERIVED[name].text}"
 
 
 def _domains(space: SearchSpace) -> Iterator[Problem]:

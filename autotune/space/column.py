@@ -21,6 +21,7 @@ from autotune.errors import BadInput
 KNOWN, INACTIVE, UNDEFINED = np.uint8(0), np.uint8(1), np.uint8(2)
 INTEGER_LIMIT = 1 << 62
 MAX_EXPONENT = 64
+MAX_FIXED_WIDTH = 32
 
 Array = NDArray[Any]
 
@@ -59,7 +60,7 @@ def constant(value: ParameterValue) -> Column:
 def choice_array(choices: Sequence[ParameterValue]) -> Array:
     """Choices plus one last slot for "inactive" (0, nan, False, "" by kind), so -1 indexes it.
 
-    Choices of one kind give int64, float64, bool or text; mixed kinds give objects.
+    Choices of one kind give int64, float64, bool or text; mixed kinds and long text objects.
     """
     kinds = {type(choice) for choice in choices}
     if kinds == {bool}:
@@ -68,7 +69,7 @@ def choice_array(choices: Sequence[ParameterValue]) -> Array:
         return np.array([*choices, 0], dtype=np.int64)
     if kinds <= {int, float}:
         return np.array([*choices, np.nan], dtype=np.float64)
-    if kinds == {str}:
+    if kinds == {str} and max(len(str(choice)) for choice in choices) <= MAX_FIXED_WIDTH:
         return np.array([*choices, ""])
     return np.array([*choices, None], dtype=object)
 
@@ -115,7 +116,7 @@ def _like(column: Column, other: Column) -> Column:
 def choose(condition: Column, yes: Column, no: Column) -> Column:
     """`yes if condition else no`; unknown where the condition is."""
     condition, yes, no = truth(condition), _like(yes, no), _like(no, yes)
-    if yes.is_text != no.is_text:
+    if yes.is_text != no.is_text and "O" not in (yes.data.dtype.kind, no.data.dtype.kind):
         raise BadInput("both sides of if/else have to be text, or both numbers")
     taken = np.where(condition.data, yes.unknown, no.unknown)
     unknown = np.where(condition.unknown == KNOWN, taken, condition.unknown)

@@ -55,10 +55,9 @@ def build_legal_set(space: SearchSpace, rules: Sequence[Rule] = ()) -> LegalSet:
 
 def _built_in(space: SearchSpace) -> tuple[Rule, ...]:
     parallel = space.names.parameters_of(Expression.parse("model_parallel_size"))
-    batch = space.names.derived.keys() & {"gradient_accumulation_steps"}
-    told = "global_batch_size" in space.choices or space.contract.global_batch_size
-    rules = [DIVIDES_WORLD] if parallel else []
-    return (*rules, DIVIDES_BATCH) if batch and told else tuple(rules)
+    rules = (DIVIDES_WORLD,) if parallel else ()
+    batched = "num_micro_batches" in space.names.derived
+    return (*rules, DIVIDES_BATCH) if batched else rules
 
 
 def _emptied(

@@ -64,6 +64,10 @@ class Expression:
     def __hash__(self) -> int:
         return hash(self.text)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and travels between processes as its text."""
+        return Expression.parse, (self.text,)
+
     @staticmethod
     @lru_cache(maxsize=4096)
     def parse(text: str) -> Expression:

@@ -49,12 +49,13 @@ class Names:
     ) -> None:
         self.choices = dict(choices)
         self.constants = {name: v for name, v in constants.items() if name not in choices}
-        known = {*self.constants, *self.choices, *PARALLEL_SIZES}
+        told = {name for name, value in self.constants.items() if value is not None}
+        told |= {*self.choices, *PARALLEL_SIZES}
         self.derived: dict[str, Expression] = {}
         for name, expression in DERIVED.items():
-            if name not in self.choices and expression.names <= {*known, *self.derived}:
+            if name not in self.choices and expression.names <= {*told, *self.derived}:
                 self.derived[name] = expression
-        self.known = known | set(self.derived)
+        self.known = told | {*self.constants, *self.derived}
         self._tables = {name: choice_array([*values]) for name, values in self.choices.items()}
         for name in PARALLEL_SIZES:
             if name in self._tables:

@@ -162,7 +162,10 @@ def test_an_opted_in_contract_key_takes_its_baseline_from_the_contract():
 def test_derived_accumulation_cannot_be_searched():
     text = EITHER.replace("zero_stage: {", "gradient_accumulation_steps: {")
     text = text.replace("zero_stage: 1", "gradient_accumulation_steps: 1")
-    assert "gradient_accumulation_steps: is derived: global_batch_size //" in errors(text)
+    assert (
+        "gradient_accumulation_steps: gradient_accumulation_steps is derived: global_batch_size //"
+        in errors(text)
+    )
 
 
 def test_unknown_spaces_list_the_known_ones(tmp_path, monkeypatch):

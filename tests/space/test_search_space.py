@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -101,6 +103,32 @@ def test_diff_is_readable():
         "budget.trials: 20 -> 30",
         'env.A: (absent) -> "1"',
     ]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_spaces_and_legal_sets_can_be_copied(copied):
+    space = parse_space(LAYOUT)
+    legal = copied(build_legal_set(space))
+    assert copied(space).fingerprint() == space.fingerprint()
+    assert legal.find(legal.config(3).values) == 3
+    assert "breaks" in legal.why_illegal(
+        dict(legal.config(legal.baseline).values) | {"tensor_model_parallel_size": 1}
+    )
+
+
+def test_sizes_that_were_not_told_are_not_derived():
+    space = parse_space(EITHER.replace("global_batch_size: 32, ", ""))
+    legal = build_legal_set(space)
+    assert "gradient_accumulation_steps" not in legal.columns()
+    assert "gradient_accumulation_steps" not in legal.config(0).derived
+
+
+def test_long_text_values_stay_small_in_memory():
+    long = "x" * 5000
+    text = f"name: l\nframework: command\nparameters: {{a: {{values: [{long}, b]}}}}\n"
+    legal = build_legal_set(parse_space(text + "constraints: [\"a != 'b'\"]\n"))
+    assert legal.column("a").dtype == object
+    assert legal.config(0).values == {"a": long}
 
 
 def test_domains():
