@@ -21,6 +21,9 @@ MAX_RANKS = 4096
 _EXCEPTION = re.compile(r"(?:^|[\s\]:>|(])((?:\w+\.)*\w*(?:error|exception))\b:? *(.*)$")
 _REFUSALS = frozenset({"assertionerror", "valueerror", "runtimeerror", "exception", "typeerror"})
 _SOURCE_LINE = re.compile(r"\bassert\b|^\s")
+_MILD = re.compile(
+    r"\bWARN(?:ING)?\b|Warning\b|\bwarning:|(?<![=_])\b(?:INFO|DEBUG)\b|\[NeMo [WID] |\[[WID]\d*[ \]]"
+)
 _FINISHED = re.compile(
     r"training completed|finished training|training (?:is )?(?:done|complete|finished)"
     r"|after training is done|`trainer\.fit` stopped|exits successfully|successfully finished"
@@ -103,7 +106,7 @@ class EvidenceCollector:
                 self._finished_s = arrival_s
                 return False
             return all(row.digit_blind for row in rows)
-        kind, parameters = self._look_closer(row.kind, lowered, rank)
+        kind, parameters = self._look_closer(row.kind, line, lowered, rank)
         if kind is not None:
             self._note(kind, line, rank, arrival_s, parameters)
         return False
@@ -123,7 +126,7 @@ class EvidenceCollector:
         found.parameters = tuple(dict.fromkeys((*found.parameters, *parameters)))
 
     def _look_closer(
-        self, kind: str, lowered: str, rank: int
+        self, kind: str, line: str, lowered: str, rank: int
     ) -> tuple[str | None, tuple[str, ...]]:
         """Tells a refused configuration from a crash, and noise from both."""
         if "exception ignored in" in lowered:
@@ -133,7 +136,7 @@ class EvidenceCollector:
             if "traceback" not in lowered:
                 self._ignoring.discard(rank)
             return None, ()
-        if kind in DOUBTFUL and "warning" in lowered:
+        if kind in DOUBTFUL and _MILD.search(line[:160]) and "traceback (" not in lowered:
             return None, ()
         if kind == "config":
             return kind, names_parameters(lowered)

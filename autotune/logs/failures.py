@@ -37,8 +37,8 @@ KINDS: dict[str, Outcome] = {
 AFTERMATH = frozenset({"time_limit", "preempted", "hang", "nccl", "cancelled", "crash", "killed"})
 """Kinds that our own ending of a run, or another rank's death, brings about as well."""
 
-DOUBTFUL = frozenset({"missing", "config", "crash", "port", "shm", "gpu_hw"})
-"""Kinds that a line calling itself a warning does not prove."""
+DOUBTFUL = frozenset({"missing", "config", "crash", "port", "shm", "gpu_hw", "nccl", "hang"})
+"""Kinds that a line of level INFO or WARNING does not prove."""
 
 _QUANTIFIER = re.compile(r"\{\d*,?\d*\}")
 

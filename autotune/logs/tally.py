@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 
 from autotune.trial import StepSample
 
@@ -17,7 +16,7 @@ class SampleTally:
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
         self._last_measured: dict[int, int | None] = {}
-        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)
         self._finite_loss_arrivals: deque[float] = deque(maxlen=RECENT)
         self.last_step: int | None = None
         self.last_arrival_s: float | None = None
@@ -39,7 +38,7 @@ class SampleTally:
             return
         self._last_measured[sample.rank] = sample.step
         self._counts[sample.rank] = self._counts.get(sample.rank, 0) + 1
-        self._recent.append(sample.arrival_s)
+        self._recent.append((sample.arrival_s, sample.rank))
         self.last_arrival_s = sample.arrival_s
 
     @property
@@ -48,12 +47,13 @@ class SampleTally:
         return max(self._counts.values(), default=0)
 
     def measured_after(self, arrival_s: float) -> int:
-        """How many measured steps (of the last 256) arrived later than ``arrival_s``."""
-        return _later(self._recent, arrival_s)
+        """Measured steps of one rank that arrived later (of the last 256 of all ranks)."""
+        ranks = Counter(rank for arrived_s, rank in self._recent if arrived_s > arrival_s)
+        return max(ranks.values(), default=0)
 
     def finite_losses_after(self, arrival_s: float) -> int:
         """How many finite losses above zero arrived later than ``arrival_s``."""
-        return _later(self._finite_loss_arrivals, arrival_s)
+        return sum(arrived_s > arrival_s for arrived_s in self._finite_loss_arrivals)
 
     def _feed_loss(self, loss: float, arrival_s: float) -> None:
         self.last_loss = loss
@@ -87,8 +87,3 @@ def is_measured(sample: StepSample) -> bool:
         or sample.tokens_per_s_per_gpu is not None
         or sample.samples_per_s is not None
     )
-
-
-def _later(arrivals: deque[float], moment: float) -> int:
-    ordered = sorted(arrivals)
-    return len(ordered) - bisect_right(ordered, moment)

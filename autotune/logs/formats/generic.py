@@ -19,9 +19,20 @@ _TIMED = (
 )
 _MS = r" ?(?:ms|msec|milliseconds)\b"
 _S = r" ?(?:s|sec|secs|seconds)\b"
+_N = r"{num}(?:[KMGB]\b)?"
 _STEP = (
     r"(?i:(?:^|[\s|,;\[(\"'{])(?:global[ _]?step|train(?:ing)?[ _]?step|steps?|iteration|iter|it"
     r"|batch|update|num_updates)[\"']?\s*[:=#]?\s*\[?\s*(?P<step>\d[\d,]*)(?:\s*/\s*\d+)?)"
+)
+
+_MEMORY = r"(?i:\bmem(?:ory)?\b[ _\w]*(?:usage|watermark|alloc\w*|peak|used)?[^:=\d|,]*[:=] *"
+_MEMORY_INSIDE = (
+    inside("em", _MEMORY + r"(?P<memory_gb>{num}) ?Gi?B?\b)"),
+    inside("em", _MEMORY + r"(?P<memory_mb>{num}) ?Mi?B?\b)"),
+)
+_MEMORY_BESIDE = (
+    beside("emory", _MEMORY + r"(?P<memory_gb>{num}) ?Gi?B\b)"),
+    beside("emory", _MEMORY + r"(?P<memory_mb>{num}) ?Mi?B\b)"),
 )
 
 FORMAT = LogFormat(
@@ -30,14 +41,12 @@ FORMAT = LogFormat(
         opening("", _STEP + r"(?=.*(?i:loss|time|/s|per[ _]s|ms\b|tps|tflops|took))"),
         opening(
             "",
-            rf"(?i:(?:avg|average|speed|throughput|rate)?[:= ]*\b(?P<samples_per_s>{{num}}) ?"
+            rf"(?i:(?:avg|average|speed|throughput|rate)?[:= ]*\b(?P<samples_per_s>{_N}) ?"
             rf"{_SAMPLES}{_RATE_S}{_NOT_A_KEY})",
         ),
-        opening(
-            "", rf"(?i:(?P<tokens_per_s_per_gpu>{{num}}) ?{_TOKENS}{_RATE_S}{_GPU}{_NOT_A_KEY})"
-        ),
-        opening("", rf"(?i:(?P<tokens_per_s>{{num}}) ?{_TOKENS}{_RATE_S}(?!{_GPU}){_NOT_A_KEY})"),
-        opening("][", r"Epoch:? *\[?\d+\]?\[ *(?P<step>\d+)/\d+\]"),
+        opening("", rf"(?i:(?P<tokens_per_s_per_gpu>{_N}) ?{_TOKENS}{_RATE_S}{_GPU}{_NOT_A_KEY})"),
+        opening("", rf"(?i:(?P<tokens_per_s>{_N}) ?{_TOKENS}{_RATE_S}(?!{_GPU}){_NOT_A_KEY})"),
+        opening("[", r"(?:Epoch|Train|Step):? *\[?\d+\]? *[\[(] *(?P<step>\d+)/\d+"),
         inside("Time", r"\bTime:? +(?P<step_time_s>{num})s? *\("),
         inside("Loss", r"\bLoss:? +(?P<loss>{num}) *\("),
         inside("", rf"(?i:{_TIMED}(?:[ _]?\(?ms\)?){_IS}(?P<step_time_ms>{{num}}))"),
@@ -51,10 +60,10 @@ FORMAT = LogFormat(
         inside(
             "", rf"(?i:(?<!total )(?<!total_)\b(?:time|dt|took){_IS}(?P<step_time_s>{{num}}){_S})"
         ),
-        inside("", rf"(?i:{_SAMPLES}{_RATE_S}{_IS}(?P<samples_per_s>{{num}}))"),
-        inside("", rf"(?i:{_TOKENS}{_RATE_S}{_GPU}{_IS}(?P<tokens_per_s_per_gpu>{{num}}))"),
-        inside("", rf"(?i:{_TOKENS}{_GPU}{_RATE_S}{_IS}(?P<tokens_per_s_per_gpu>{{num}}))"),
-        inside("", rf"(?i:{_TOKENS}{_RATE_S}(?!{_GPU}){_IS}(?P<tokens_per_s>{{num}}))"),
+        inside("", rf"(?i:{_SAMPLES}{_RATE_S}{_IS}(?P<samples_per_s>{_N}))"),
+        inside("", rf"(?i:{_TOKENS}{_RATE_S}{_GPU}{_IS}(?P<tokens_per_s_per_gpu>{_N}))"),
+        inside("", rf"(?i:{_TOKENS}{_GPU}{_RATE_S}{_IS}(?P<tokens_per_s_per_gpu>{_N}))"),
+        inside("", rf"(?i:{_TOKENS}{_RATE_S}(?!{_GPU}){_IS}(?P<tokens_per_s>{_N}))"),
         inside(
             "",
             r"(?i:(?<!val )(?<!val_)(?<!eval_)(?<!eval )(?<!valid_)(?<!z_)\bloss"
@@ -85,16 +94,8 @@ FORMAT = LogFormat(
             "loss",
             r"(?i:\b(?:val|valid|validation|eval|test)[ _]loss" + _IS + r"(?P<val_loss>{num}))",
         ),
-        beside(
-            "emory",
-            r"(?i:\bmemory[ \w]*(?:usage|watermark|allocated|peak|used)?[^:=\d]*[:=] *"
-            r"(?P<memory_gb>{num}) ?Gi?B)",
-        ),
-        beside(
-            "emory",
-            r"(?i:\bmemory[ \w]*(?:usage|watermark|allocated|peak|used)?[^:=\d]*[:=] *"
-            r"(?P<memory_mb>{num}) ?Mi?B)",
-        ),
+        *_MEMORY_INSIDE,
+        *_MEMORY_BESIDE,
     ),
     precedence=90,
 )

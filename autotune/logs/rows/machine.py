@@ -14,6 +14,8 @@ HARDWARE = (
     ),
     Row(None, "xid", r"xid ?\(|nvrm|xid errors?"),
     Row("gpu_hw", "fallen off the bus"),
+    Row("gpu_hw", "device_lost"),
+    Row("gpu_hw", "device lost"),
     Row("gpu_hw", "is lost", r"gpu is lost"),
     Row("gpu_hw", "nvlink", r"nvlink[^.]*(?:error|fail|fatal)|nvlink fatal"),
     Row("gpu_hw", "device handle", r"unable to determine the device handle"),
@@ -89,6 +91,15 @@ PLACE = (
     Row("cancelled", "cancelled at"),
     Row("cancelled", "cancelled", r"job (?:\S+ )?(?:was |has been )?cancelled|was cancelled by"),
     Row("cancelled", "keyboardinterrupt"),
+    Row("cancelled", "killed at"),
+    Row("cancelled", "forcing job termination"),
+    Row("cancelled", "force terminated"),
+    Row(
+        "cancelled",
+        "terminated",
+        r"^\s*(?:\S+: line \d+: +\d+ )?terminated\b(?: +\S.*)?$|tasks? [\d,-]+: terminat" r"ed",
+    ),
+    Row("cancelled", "interrupt", r"one more within"),
 )
 
 COLLECTIVES = (
@@ -109,7 +120,7 @@ COLLECTIVES = (
         r"unhandled (?:system|cuda) error|(?:r|h|m|x|one)ccl (?:error|internal"
         r"|comm)|ccl_error|ccl::v\d",
     ),
-    Row("nccl", "watchdog", r"collective|timeout|timed out|caught"),
+    Row("nccl", "watchdog", r"collective|timed out|caught|got stuck|terminated with exception"),
     Row("nccl", "entire process down"),
     Row("nccl", "collective operation timeout"),
     Row("nccl", "connection reset by peer"),
@@ -131,9 +142,10 @@ COLLECTIVES = (
     Row(
         "nccl",
         "timeout",
-        r"(?:socket|store|rendezvous|tcpstore|wait|collective|barrier|gloo"
-        r"|connect)\w*[^.]{0,40}(?:timeout|time out)"
-        r"|rendezvoustimeout",
+        r"(?:socket|store|rendezvous|wait|barrier|gloo|connect(?:ion)?) timeout(?! ?[:=_\w])"
+        r"|(?:nccl|collective|store|barrier|allreduce)\b[^.:=]{0,40}\btimeout "
+        r"(?:error|exceeded|expired|reached|after)"
+        r"|rendezvoustimeout|timeouterror|errno[: ]*110",
     ),
     Row(
         "nccl",

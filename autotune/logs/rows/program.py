@@ -80,6 +80,8 @@ DIVERGED = (
     ),
     Row("nan", "'grad_norm': nan", r"'loss': 0(?:\.0+)?,"),
     Row("nan", "'grad_norm': 'nan", r"'loss': '0(?:\.0+)?',"),
+    Row("nan", "inf/nan", r"detected|found|abort"),
+    Row("nan", "nan/inf", r"detected|found|abort"),
     Row(
         "nan",
         "nan",
@@ -100,6 +102,7 @@ DIVERGED = (
 )
 
 HANGS = (
+    Row("hang", "mainthread", r"thread (?:0x)?\w+ \((?:active|idle)"),
     Row("hang", "timeout", r"^timeout \(\d+:\d\d:\d\d\)!"),
     Row(
         "hang",
@@ -165,6 +168,17 @@ CRASHES = (
         r"|\w(?:error|exception): ",
     ),
     Row("crash", "exception ignored"),
+    Row("crash", "died from signal"),
+    Row("crash", "unhandled exception"),
+    Row("crash", "container start failed"),
+    Row(
+        "crash",
+        "error",
+        r"\[error\]|\berror -|- error\b|^error[: ]|level=error|^fatal\b"
+        r"|(?:srun|slurmstepd|mpirun|mpiexec|bash|docker): (?:fatal )?error:",
+    ),
+    Row("crash", "fatal", r"\bfatal(?: error)?:|\[fatal\]|- fatal\b"),
+    Row("crash", "critical", r"\[critical\]|- critical -|^critical[: ]"),
     Row("crash", "exception", r"(?:^|[\s\]:>|(])(?:\w+\.)*\w*exception(?::|$)"),
     Row(
         "crash",
