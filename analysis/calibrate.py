@@ -38,8 +38,8 @@ from autotune.costmodel.table import CostTable
 ROOT = Path(__file__).resolve().parent.parent
 FITTED = ROOT / "autotune" / "costmodel" / "fitted.yaml"
 RESULTS = ROOT / "analysis" / "results"
-NEAR, MOST_PER_TASK, ROUNDS = 3.0, 60, 3
-BETWEEN = 0.35
+NEAR, MOST_PER_TASK, ROUNDS = 30.0, 150, 3
+BETWEEN = 0.25
 """Share of a constant's wide prior kept as width: clusters of one kind differ that much."""
 
 Records = dict[str, dict[str, Any]]
@@ -79,18 +79,37 @@ def fit_tasks(tasks: Sequence[Task], start: Constants) -> Constants:
     return current
 
 
+def scatter(fit: Constants, tasks: Sequence[Task]) -> tuple[float, float]:
+    """Robust log-space residuals of (step time near the best, memory): 1.48 * median."""
+    steps, memory = [], []
+    for task in tasks:
+        table = replace(task.model, constants=fit).prepare(task.columns)
+        time, shown = table.step_time(fit.mean), table.allocated(fit.mean)
+        times = [c.step_time_s for c in task.configs if c.status == "ok" and c.step_time_s]
+        for i, config in enumerate(task.configs):
+            if config.status == "ok" and config.memory_gib:
+                memory.append(abs(np.log(shown[i] / config.memory_gib)))
+            if config.step_time_s and config.step_time_s <= 2.0 * min(times, default=0.0):
+                steps.append(abs(np.log(time[i] / config.step_time_s)))
+    return tuple(
+        float(np.clip(1.48 * np.median(v), 0.04, 0.4)) if len(v) >= 8 else 0.1
+        for v in (steps, memory)
+    )  # type: ignore[return-value]
+
+
 def record_of(fit: Constants, tasks: Sequence[Task]) -> dict[str, Any]:
     """One entry of fitted.yaml: means, widths, residuals and where they came from."""
     wide = nominal().sigma
     sigma = np.sqrt(fit.sigma**2 + (BETWEEN * wide) ** 2)
     rows = sum(len(observations_of(task)) for task in tasks)
     sources = sorted({task.key[0] for task in tasks})
+    time_sigma, memory_sigma = scatter(fit, tasks)
     return {
         "origin": f"{rows} rows of {len(tasks)} tasks: {'; '.join(sources)}",
         "bf16_tflops": tasks[0].model.hardware.tflops.get("bf16"),
         "rows": rows,
-        "time_sigma": round(max(fit.time_sigma, 0.03), 4),
-        "memory_sigma": round(max(fit.memory_sigma, 0.03), 4),
+        "time_sigma": round(time_sigma, 4),
+        "memory_sigma": round(memory_sigma, 4),
         "constants": {
             name: {"mean": round(float(m), 4), "sigma": round(float(min(s, w)), 4)}
             for name, m, s, w in zip(NAMES, fit.mean, sigma, wide, strict=True)

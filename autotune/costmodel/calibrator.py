@@ -1,7 +1,8 @@
 """Learns the constants of one study from its trials: a MAP fit with wide priors.
 
 A step time or a peak memory is a point with log-normal error; an out-of-memory is a censored
-observation: it says only that the need exceeds the card. Gauss-Newton on a dozen unknowns
+observation: it says only that the need exceeds the card (and a run whose memory nobody read
+says that it does not). Gauss-Newton on a dozen unknowns
 takes milliseconds; very many observations are thinned evenly, which a dozen constants bear.
 """
 
@@ -20,7 +21,7 @@ from autotune.costmodel.table import Costs, CostTable
 Floats = npt.NDArray[np.float64]
 MOST_OBSERVATIONS = 400
 _ROUNDS = 8
-_ROBUST = 2.0
+_ROBUST = 2.5
 _PRIOR_COUNT = 4.0
 _K = len(TIME_CONSTANTS)
 
@@ -109,8 +110,8 @@ class Calibrator:
         information = precision
         for _ in range(_ROUNDS):
             value, slopes = table.step_time_and_slopes(mean)
-            information, pull = _normal(slopes, target - np.log(value), noise)
-            information = information + precision
+            learned, pull = _normal(slopes, target - np.log(value), noise, information)
+            information = learned + precision
             step = np.linalg.solve(information, pull - precision @ (mean[:_K] - prior))
             mean[:_K] += np.clip(step, -1.0, 1.0)
             if np.abs(step).max() < 1e-3:
@@ -121,22 +122,24 @@ class Calibrator:
     def _fit_memory(self, seen: Sequence[Observation], mean: Floats) -> tuple[Floats, float]:
         """Move the memory constants of ``mean`` to their MAP; (covariance, residual sigma)."""
         measured = [o for o in seen if o.memory_gib and not o.oom]
-        failed = self.table.take([o.row for o in seen if o.oom])
+        judged = [o for o in seen if o.oom or (o.step_time_s and not o.memory_gib)]
+        edge = self.table.take([o.row for o in judged])
+        side = np.array([1.0 if o.oom else -1.0 for o in judged])
         points = self.table.take([o.row for o in measured])
         target = np.log(np.array([o.memory_gib for o in measured], dtype=float))
         noise, prior = self.prior.memory_sigma, self.prior.mean[_K:]
         precision = np.diag(1.0 / self.prior.sigma[_K:] ** 2)
         information = precision
         residual = np.zeros(0)
-        for _ in range(_ROUNDS if measured or len(failed) else 0):
+        for _ in range(_ROUNDS if measured or judged else 0):
             value, slopes = points.memory_and_slopes(mean, self.allocated)
             residual = target - np.log(value)
-            information, pull = _normal(slopes, residual, noise)
-            need, slopes = failed.memory_and_slopes(mean, False)
-            slope, curve = _censored(np.log(need / self.table.capacity_gib) / noise)
-            information = information + precision
+            learned, pull = _normal(slopes, residual, noise, information)
+            need, slopes = edge.memory_and_slopes(mean, False)
+            slope, curve = _censored(side * np.log(need / self.table.capacity_gib) / noise)
+            information = learned + precision
             information += (slopes * (curve / noise**2)[:, None]).T @ slopes
-            pull += slopes.T @ (slope / noise)
+            pull += slopes.T @ (side * slope / noise)
             step = np.linalg.solve(information, pull - precision @ (mean[_K:] - prior))
             mean[_K:] += np.clip(step, -0.5, 0.5)
             if np.abs(step).max() < 1e-3:
@@ -144,9 +147,17 @@ class Calibrator:
         return np.asarray(np.linalg.inv(information)), _residual_sigma(residual, noise)
 
 
-def _normal(slopes: Floats, residual: Floats, noise: float) -> tuple[Floats, Floats]:
-    """(information, pull) of residuals, with Huber's weights against broken measurements."""
-    weight = np.minimum(1.0, _ROBUST * noise / np.maximum(np.abs(residual), 1e-9)) / noise**2
+def _normal(
+    slopes: Floats, residual: Floats, noise: float, information: Floats
+) -> tuple[Floats, Floats]:
+    """(information, pull) of residuals; what is known by now can hardly explain weighs little.
+
+    Cauchy's weights in units of noise and present uncertainty together: a broken measurement
+    stops pulling, while a machine never seen (wide prior) may still be slower throughout.
+    """
+    unsure = (np.linalg.solve(information, slopes.T) * slopes.T).sum(axis=0)
+    expected = _ROBUST**2 * (noise**2 + unsure)
+    weight = 1.0 / (1.0 + residual**2 / expected) / noise**2
     weighted = slopes * weight[:, None]
     return np.asarray(weighted.T @ slopes), np.asarray(weighted.T @ residual)
 
@@ -159,6 +170,6 @@ def _residual_sigma(residual: Floats, prior: float) -> float:
 
 
 def _censored(need: Floats) -> tuple[Floats, Floats]:
-    """Slope and curvature of log P(need > 0), the likelihood of an out-of-memory."""
+    """Slope and curvature of log P(need > 0): out of memory, or (signs turned) a run that fits."""
     ratio = np.exp(-0.5 * need**2 - 0.5 * np.log(2 * np.pi) - log_ndtr(need))
     return ratio, np.maximum(ratio * (ratio + need), 1e-6)

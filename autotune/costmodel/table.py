@@ -25,7 +25,7 @@ TIME_PARTS = (
 )  # fmt: skip
 _COMPUTE = 3
 _SHARPNESS = 10.0
-_RETRY_SLOWDOWN = 1.8
+_RETRY_SLOWDOWN = 0.3
 _MOST_SHOWN = 0.92
 
 
@@ -206,7 +206,7 @@ class CostTable:
         if not self.retries_when_full:
             return np.zeros(len(self))
         need = self.device_memory(mean) / self.capacity_gib
-        return np.asarray(expit((need - 0.94) / 0.01) * _RETRY_SLOWDOWN)
+        return np.asarray(expit((need - 0.955) / 0.01) * _RETRY_SLOWDOWN)
 
     def memory_by_part(self, mean: Floats) -> Floats:
         """GiB (n, stage, part) at the given log multipliers."""

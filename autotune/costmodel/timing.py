@@ -88,7 +88,7 @@ def _gemm(m: Floats, k: Floats | float, n: Floats | float, rates: _Rates) -> Flo
     """Seconds of one matmul (m, k) x (k, n) of two-byte elements at nominal efficiency."""
     flops = 2.0 * m * k * n
     moved = 2.0 * (m * k + k * n + m * n)
-    return np.asarray(flops / (0.75 * rates.matmul) + 0.5 * moved / rates.memory + KERNEL_START_S)
+    return np.asarray(flops / (0.7 * rates.matmul) + 0.5 * moved / rates.memory + KERNEL_START_S)
 
 
 def _layer_forward(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) -> Floats:
