@@ -74,13 +74,15 @@ def explain_speed(
     mean = prior.log_time + offset
     expected = expected + float(np.median(mean))
     rivals = _blind(expected, basis, features.slope_sigma, level=1.5, odds=0.05)
-    for name, odds, doubt in (("cost model", 0.75, 1.0), ("cost model, doubted", 0.20, 2.5)):
+    for odds, doubt in DOUBTS:
         sigma = prior.time_sigma * doubt
         kernel = Kernel(0.02, prior.time_widths, 0.8 * sigma, 2.0, 0.6 * sigma)
-        rivals.append(Explanation(name, odds, mean, prior.time_basis, kernel))
+        rivals.append(Explanation("cost model", odds, mean, prior.time_basis, kernel))
     return rivals
 
 
+DOUBTS = ((0.30, 0.4), (0.45, 1.0), (0.20, 2.5))
+"""Prior odds of the cost model's error being so many times what it says of itself."""
 BLIND: tuple[tuple[float, float], ...] = tuple(
     (scale, smooth) for scale in (1.0, 2.5) for smooth in (0.12, 0.4)
 )

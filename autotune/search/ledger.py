@@ -55,7 +55,8 @@ class Ledger:
         cost = log_cost(record, self.objective)
         if cost is not None and record.measurement is not None:
             self._costs.setdefault(row, []).append(cost)
-            self._times[row] = record.measurement.step_time_s.value
+            if record.measurement.step_time_s.value > 0.0:
+                self._times[row] = record.measurement.step_time_s.value
             peak = record.measurement.peak_memory_gib
             if peak is not None and peak > 0.0:
                 self._peaks[row] = max(peak, self._peaks.get(row, 0.0))
@@ -109,7 +110,6 @@ class Ledger:
     def observations(self, count: int) -> list[Observation]:
         """The first ``count`` rows that ran, and all that ran out of memory, for the cost model."""
         ran = [
-            Observation(row, self._times[row] or None, self._peaks.get(row))
-            for row in self.ran[:count]
+            Observation(row, self._times.get(row), self._peaks.get(row)) for row in self.ran[:count]
         ]
         return ran + [Observation(row, oom=True) for row in self._beyond]
