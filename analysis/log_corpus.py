@@ -35,7 +35,10 @@ LABELS = {
     "missing": "crash",
     "config": "config_invalid",
     "time_limit": "timeout",
+    "sigterm": "preempted",
     "cancelled": "preempted",
+    "stopped": "preempted",
+    "died": "crash",
     "killed": "oom_host",
 }
 """Our kind of evidence -> the coarser label of the corpus, where the two differ."""

@@ -40,19 +40,26 @@ def diagnose(
     ours = hung or stopped_early or (status is not None and status.cancelled)
     ours = ours or (status is not None and status.deadline_hit)
     found = _decisive(evidence, tally, ended_at_s, ours)
-    if found is not None and found.kind not in AFTERMATH:
-        return to_diagnosis(found)
     if status is None:
         return _judge_file(found, tally, min_steps)
+    full = total_steps is not None and (tally.last_step or 0) >= total_steps
+    bad = [one for one in status.exits if one.code != 0]
+    clean = bool(status.exits) and not bad
+    if found is not None and found.kind not in AFTERMATH and not (clean and full and _mild(found)):
+        return to_diagnosis(found)
     ended = _how_it_ended(status, hung, stopped_early)
     if ended is not None:
         return ended
-    bad = [one for one in status.exits if one.code != 0]
-    if not stopped_early and (bad or not status.exits):
-        return _judge_exit(bad, found, tally, min_steps, total_steps)
-    if found is not None and stopped_early:
+    if not stopped_early and not clean:
+        return _judge_exit(bad, found, tally, min_steps, full)
+    if found is not None and (stopped_early or (found.kind == "crash" and not full)):
         return to_diagnosis(found)
     return _judge_figures(tally, min_steps)
+
+
+def _mild(found: Finding) -> bool:
+    """Whether a run that took all its steps and exited with 0 may still count."""
+    return found.kind not in ("oom_gpu", "gpu_hw", "nan")
 
 
 def _judge_file(found: Finding | None, tally: SampleTally, min_steps: int) -> Diagnosis:
@@ -61,7 +68,7 @@ def _judge_file(found: Finding | None, tally: SampleTally, min_steps: int) -> Di
         return _judge_figures(tally, min_steps)
     verdict = to_diagnosis(found)
     if found.kind == "killed":
-        reason = f"most likely the host's memory killer: {found.lines[0]}"
+        reason = f"most likely the host's memory killer: {verdict.evidence[0]}"
         return Diagnosis(Outcome.OOM_HOST, reason, verdict.evidence)
     return verdict
 
@@ -72,7 +79,7 @@ def _decisive(
     found = evidence.decisive(tally)
     if found is None or found.kind not in AFTERMATH or not ours:
         return found
-    before = ended_at_s is not None and found.first_arrival_s < ended_at_s
+    before = ended_at_s is not None and found.told()[0][0] < ended_at_s
     return found if before else None
 
 
@@ -96,10 +103,9 @@ def _judge_exit(
     found: Finding | None,
     tally: SampleTally,
     min_steps: int,
-    total_steps: int | None,
+    full: bool,
 ) -> Diagnosis:
     said = _describe(bad[0]) if bad else "no exit status was recorded"
-    full = total_steps is not None and (tally.last_step or 0) >= total_steps
     aborted = bool(bad) and all(_is_abort(one) for one in bad)
     if full and aborted:
         verdict = _judge_figures(tally, min_steps)

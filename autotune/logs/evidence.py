@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
-from autotune.logs.failures import AFTERMATH, DOUBTFUL, KINDS, Row
+from autotune.logs.failures import CHAIN, DOUBTFUL, HOLDS_OTHERS, KINDS, Row
 from autotune.logs.named_parameters import names_parameters, states_demand
 from autotune.logs.rows import ROWS
 from autotune.logs.shape import MAX_CACHED_LINE, MAX_SHAPES, shape_of, shorten
@@ -22,7 +23,8 @@ _EXCEPTION = re.compile(r"(?:^|[\s\]:>|(])((?:\w+\.)*\w*(?:error|exception))\b:?
 _REFUSALS = frozenset({"assertionerror", "valueerror", "runtimeerror", "exception", "typeerror"})
 _SOURCE_LINE = re.compile(r"\bassert\b|^\s")
 _MILD = re.compile(
-    r"\bWARN(?:ING)?\b|Warning\b|\bwarning:|(?<![=_])\b(?:INFO|DEBUG)\b|\[NeMo [WID] |\[[WID]\d*[ \]]"
+    r"\bWARN(?:ING)?\b|Warning\b|\bwarning:|(?<![=_])\b(?:INFO|DEBUG)\b"
+    r"|\[NeMo [WID] |\[[WID]\d*[ \]]"
 )
 _FINISHED = re.compile(
     r"training completed|finished training|training (?:is )?(?:done|complete|finished)"
@@ -33,15 +35,23 @@ _FINISHED = re.compile(
 
 @dataclass
 class Finding:
-    """One kind of failure as the log tells it: the first lines, who said it, and when."""
+    """One kind of failure as the log tells it: its lines, when they came, and who said them."""
 
     kind: str
-    lines: list[str] = field(default_factory=list)
+    first: list[tuple[float, str]] = field(default_factory=list)
+    latest: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=KEEP_LINES))
     ranks: set[int] = field(default_factory=set)
     count: int = 0
-    first_arrival_s: float = 0.0
-    last_arrival_s: float = 0.0
     parameters: tuple[str, ...] = ()
+
+    def told(self) -> list[tuple[float, str]]:
+        """Arrival (seconds) and text of the first and the latest lines, in their order."""
+        return [*self.first, *self.latest]
+
+    def since(self, moment: float) -> Finding | None:
+        """The finding without the lines that came before ``moment``; None where none is left."""
+        later = [line for line in self.told() if line[0] >= moment]
+        return replace(self, first=later, latest=deque()) if later else None
 
 
 def _by_needle() -> tuple[tuple[str, tuple[tuple[int, Row], ...]], ...]:
@@ -83,18 +93,34 @@ class EvidenceCollector:
         """The most telling finding that the run did not survive; None without one.
 
         A failure followed by two or more measured steps was caught, a mere traceback also when
-        the program said afterwards that it was done.
+        the program said afterwards that it was done. Of failures that bring each other about
+        the first is the cause.
         """
+        chain: list[Finding] = []
         for kind in KINDS:
-            found = self.findings.get(kind)
-            if found is not None and kind not in ignore and not self._survived(found, tally):
-                return found
-        return None
+            found = None if kind in ignore else self._fatal_part(kind, tally)
+            if found is None:
+                continue
+            if kind not in CHAIN:
+                return _earliest(chain) or found
+            chain.append(found)
+        return _earliest(chain)
 
-    def fatal(self, tally: SampleTally | None = None) -> Diagnosis | None:
-        """A verdict that needs no exit status, for which no time limit need be awaited."""
-        found = self.decisive(tally, ignore=AFTERMATH)
-        return None if found is None else to_diagnosis(found)
+    def fatal(
+        self,
+        tally: SampleTally | None = None,
+        now_s: float | None = None,
+        grace_s: float = 10.0,
+    ) -> Diagnosis | None:
+        """A verdict on a run that still goes on: one rank is lost, the others wait for it.
+
+        Said at once, or ``grace_s`` seconds after the line where the time ``now_s`` is given,
+        so that a program which catches its OOM has time to take further steps.
+        """
+        found = self.decisive(tally, ignore=frozenset(KINDS) - HOLDS_OTHERS)
+        if found is None or (now_s is not None and now_s - found.told()[-1][0] < grace_s):
+            return None
+        return to_diagnosis(found)
 
     def _look(self, line: str, rank: int, arrival_s: float) -> bool:
         """Notes what the line proves; True when every line of its shape proves nothing."""
@@ -114,15 +140,12 @@ class EvidenceCollector:
     def _note(
         self, kind: str, line: str, rank: int, arrival_s: float, parameters: tuple[str, ...]
     ) -> None:
-        found = self.findings.get(kind)
-        if found is None:
-            found = self.findings[kind] = Finding(kind, first_arrival_s=arrival_s)
+        found = self.findings.setdefault(kind, Finding(kind))
         found.count += 1
-        found.last_arrival_s = max(arrival_s, found.last_arrival_s)
         if len(found.ranks) < MAX_RANKS:
             found.ranks.add(rank)
-        if len(found.lines) < KEEP_LINES:
-            found.lines.append(line.strip()[:KEEP_CHARACTERS])
+        told = found.first if len(found.first) < KEEP_LINES else found.latest
+        told.append((arrival_s, line.strip()[:KEEP_CHARACTERS]))
         found.parameters = tuple(dict.fromkeys((*found.parameters, *parameters)))
 
     def _look_closer(
@@ -132,11 +155,11 @@ class EvidenceCollector:
         if "exception ignored in" in lowered:
             self._ignoring.add(rank)
             return None, ()
-        if rank in self._ignoring and kind == "crash":
-            if "traceback" not in lowered:
+        if rank in self._ignoring and kind in ("crash", "died"):
+            if kind == "crash":
                 self._ignoring.discard(rank)
             return None, ()
-        if kind in DOUBTFUL and _MILD.search(line[:160]) and "traceback (" not in lowered:
+        if kind in DOUBTFUL and _MILD.search(line[:160]):
             return None, ()
         if kind == "config":
             return kind, names_parameters(lowered)
@@ -153,22 +176,36 @@ class EvidenceCollector:
         refused = states_demand(message) and (bool(parameters) or "assertionerror" in lowered)
         return ("config", parameters) if refused else (kind, ())
 
-    def _survived(self, found: Finding, tally: SampleTally | None) -> bool:
-        finished_s = self._finished_s if found.kind in ("crash", "cancelled") else None
-        if finished_s is not None and finished_s > found.last_arrival_s:
+    def _fatal_part(self, kind: str, tally: SampleTally | None) -> Finding | None:
+        """What was found of a kind since the run last showed that it goes on."""
+        found = self.findings.get(kind)
+        if found is None:
+            return None
+        moments = [arrival_s for arrival_s, _ in found.told()]
+        alive = [moment for moment in moments if not self._survived(kind, moment, tally)]
+        return found.since(min(alive)) if alive else None
+
+    def _survived(self, kind: str, moment: float, tally: SampleTally | None) -> bool:
+        forgiven = kind in ("crash", "died", "stopped", "cancelled")
+        if forgiven and self._finished_s is not None and self._finished_s > moment:
             return True
         if tally is None:
             return False
-        if found.kind == "nan":
-            return tally.finite_losses_after(found.last_arrival_s) >= SURVIVED_BY
-        return tally.measured_after(found.last_arrival_s) >= SURVIVED_BY
+        if kind == "nan":
+            return tally.finite_losses_after(moment) >= SURVIVED_BY
+        return tally.measured_after(moment) >= SURVIVED_BY
+
+
+def _earliest(chain: list[Finding]) -> Finding | None:
+    return min(chain, key=lambda one: one.told()[0][0], default=None)
 
 
 def to_diagnosis(found: Finding) -> Diagnosis:
     """The verdict that a finding stands for."""
     ranks = ", ".join(map(str, sorted(found.ranks)[:8]))
-    reason = f"{found.kind} (rank {ranks}): {found.lines[0]}"
-    return Diagnosis(KINDS[found.kind], reason, tuple(found.lines), found.parameters)
+    lines = tuple(text for _, text in found.told())
+    reason = f"{found.kind} (rank {ranks}): {lines[0]}"
+    return Diagnosis(KINDS[found.kind], reason, lines, found.parameters)
 
 
 def _rows_for(lowered: str) -> list[Row]:

@@ -28,14 +28,23 @@ KINDS: dict[str, Outcome] = {
     "preempted": Outcome.INFRA,
     "hang": Outcome.HANG,
     "nccl": Outcome.INFRA,
+    "sigterm": Outcome.INFRA,
     "cancelled": Outcome.INFRA,
     "crash": Outcome.CRASH,
+    "died": Outcome.CRASH,
+    "stopped": Outcome.CRASH,
     "killed": Outcome.CRASH,
 }
 """Kind -> outcome, the most telling first."""
 
-AFTERMATH = frozenset({"time_limit", "preempted", "hang", "nccl", "cancelled", "crash", "killed"})
+CHAIN = ("hang", "nccl", "sigterm", "cancelled", "crash")
+"""Kinds that bring each other about, on other ranks: the one that came first is the cause."""
+
+AFTERMATH = frozenset({*CHAIN, "time_limit", "preempted", "died", "stopped", "killed"})
 """Kinds that our own ending of a run, or another rank's death, brings about as well."""
+
+HOLDS_OTHERS = frozenset({"oom_gpu", "gpu_hw"})
+"""Kinds that one rank dies of while the others wait for it in a collective."""
 
 DOUBTFUL = frozenset({"missing", "config", "crash", "port", "shm", "gpu_hw", "nccl", "hang"})
 """Kinds that a line of level INFO or WARNING does not prove."""

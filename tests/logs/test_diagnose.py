@@ -70,6 +70,8 @@ def test_oom_of_one_rank_while_others_hang_is_said_at_once() -> None:
     evidence = EvidenceCollector()
     assert evidence.fatal() is None
     evidence.feed(f"[rank3]: {OOM}", 3, 20.0)
+    assert evidence.fatal(now_s=25.0) is None
+    assert evidence.fatal(now_s=30.0) == evidence.fatal()
     verdict = evidence.fatal()
     assert verdict is not None and verdict.outcome is Outcome.OOM_GPU
     assert "rank 3" in verdict.reason
@@ -84,6 +86,33 @@ def test_nccl_cries_are_not_fatal_before_the_exit() -> None:
     assert judge(died(1), lines=((11.0, "NCCL error: unhandled system error"),)).outcome is (
         Outcome.INFRA
     )
+
+
+def test_what_came_first_is_the_cause() -> None:
+    """A rank's exception makes the others cry NCCL; a scancel makes all of them cry."""
+    key, nccl = "KeyError: 'input_ids'", "NCCL error: unhandled system error"
+    assert judge(died(1), lines=((11.0, key), (12.0, nccl))).outcome is Outcome.CRASH
+    assert judge(died(1), lines=((11.0, nccl), (12.0, key))).outcome is Outcome.INFRA
+    scancel = "slurmstepd: error: *** JOB 12 ON n1 CANCELLED AT 2024-03-06T03:17:51 ***"
+    assert judge(died(1), lines=((11.0, key), (12.0, scancel))).outcome is Outcome.CRASH
+    assert judge(died(1), lines=((11.0, scancel), (12.0, key))).outcome is Outcome.INFRA
+
+
+def test_a_survived_complaint_is_not_the_cause() -> None:
+    """An early exception that the run got over does not outrank what ended it."""
+    lines = ((2.5, "ConnectionError: api.wandb.ai"), (11.0, "KeyError: 'x'"))
+    verdict = judge(died(1), lines=lines)
+    assert verdict.outcome is Outcome.CRASH and verdict.evidence == ("KeyError: 'x'",)
+
+
+def test_exit_zero_after_an_exception() -> None:
+    boom = ((11.0, "RuntimeError: boom"),)
+    assert judge(DONE, lines=boom).outcome is Outcome.CRASH
+    assert judge(DONE, lines=boom, total_steps=10).outcome is Outcome.OK
+    lost = ((11.0, "FileNotFoundError: [Errno 2] No such file or directory: 'plot.png'"),)
+    assert judge(DONE, lines=lost).outcome is Outcome.USER_ERROR
+    assert judge(DONE, lines=lost, total_steps=10).outcome is Outcome.OK
+    assert judge(DONE, lines=((11.0, OOM),), total_steps=10).outcome is Outcome.OOM_GPU
 
 
 def test_bare_sigkill_is_no_host_oom() -> None:
@@ -205,7 +234,7 @@ def test_evidence_stays_bounded() -> None:
     for n in range(20_000):
         evidence.feed(f"RuntimeError: word{'q' * (n % 700)} {n} failed", n, float(n))
     (found,) = evidence.findings.values()
-    assert found.count == 20_000 and len(found.lines) <= 4 and len(found.ranks) <= 4096
+    assert found.count == 20_000 and len(found.told()) <= 8 and len(found.ranks) <= 4096
     assert len(evidence._harmless) <= 4096 and len(evidence._previous) <= 4096
 
 

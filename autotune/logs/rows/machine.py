@@ -79,19 +79,20 @@ PLACE = (
     ),
     Row("preempted", "spot", r"spot (?:instance )?interruption|spot instance .*terminat"),
     Row("preempted", "interruption notice"),
-    Row("preempted", "sigterm", r"receiv|caught|got|detected|exit"),
+    Row("sigterm", "sigterm", r"receiv|caught|got|detected|exit"),
     Row(
-        "preempted",
+        "sigterm",
         "signal",
         r"(?:got|received|caught)(?: a)?(?: termination)? signal:? ?(?:15"
         r"|\(15\)|sigterm|sigusr)"
         r"|after receiving sigterm|signal_handler.*15|terminated by signal 15",
     ),
-    Row("preempted", "signalexception"),
+    Row("sigterm", "signalexception"),
     Row("cancelled", "cancelled at"),
     Row("cancelled", "cancelled", r"job (?:\S+ )?(?:was |has been )?cancelled|was cancelled by"),
     Row("cancelled", "keyboardinterrupt"),
     Row("cancelled", "killed at"),
+    Row("cancelled", "job step aborted"),
     Row("cancelled", "forcing job termination"),
     Row("cancelled", "force terminated"),
     Row(

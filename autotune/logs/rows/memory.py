@@ -30,7 +30,6 @@ HINTS = (
         "overflow",
         r"skipping step|skip(?:ping|ped)|reducing|no grad overflow|gradient overflow",
     ),
-    Row(None, "closing signal"),
     Row(None, "signal handler"),
     Row(
         None,
@@ -105,6 +104,7 @@ GPU_MEMORY = (
         r"|malloc)"
         r"|(?:cuda|hip)malloc[^.]{0,30}fail",
     ),
+    Row("oom_gpu", "total capac", r"total capaci?ty(?: of|;)"),
     Row("oom_gpu", "alloc_failed"),
     Row("oom_gpu", "memoryallocation"),
     Row("oom_gpu", "oom when allocating tensor"),

@@ -134,18 +134,18 @@ HANGS = (
 )
 
 CRASHES = (
-    Row("crash", "traceback (most recent call last)"),
+    Row("died", "traceback (most recent call last)"),
     Row("crash", "segmentation fault"),
-    Row("crash", "terminate called"),
-    Row("crash", "fatal python error"),
-    Row("crash", "core dumped"),
-    Row("crash", "childfailederror"),
+    Row("died", "terminate called"),
+    Row("died", "fatal python error"),
+    Row("died", "core dumped"),
+    Row("died", "childfailederror"),
     Row("crash", "cuda error"),
     Row("crash", "hip error"),
-    Row("crash", "internal assert failed"),
-    Row("crash", "error executing job"),
+    Row("died", "internal assert failed"),
+    Row("died", "error executing job"),
     Row(
-        "crash",
+        "died",
         "exit",
         r"exit(?:ed|s)? with (?:non-?zero |an? )?(?:exit |return |error )*"
         r"(?:code|status)[ :=]*-?(?!0\b)\d"
@@ -153,13 +153,13 @@ CRASHES = (
         r"|return code ?= ?-?[1-9]",
     ),
     Row(
-        "crash",
+        "died",
         "signal",
         r"(?:signal|received) (?:6|7|8|9|11|sigsegv|sigabrt|sigbus|sigkill"
         r"|sigfpe)\b|sig(?:segv|abrt|bus|kill|fpe)\)"
         r"|caught signal",
     ),
-    Row("crash", "abort", r"^\s*aborted|mpi_abort|aborted \(|sigabrt"),
+    Row("died", "abort", r"^\s*aborted|mpi_abort|aborted \(|sigabrt"),
     Row(
         "crash",
         "error",
@@ -168,22 +168,28 @@ CRASHES = (
         r"|\w(?:error|exception): ",
     ),
     Row("crash", "exception ignored"),
-    Row("crash", "died from signal"),
-    Row("crash", "unhandled exception"),
-    Row("crash", "container start failed"),
+    Row("died", "died from signal"),
+    Row("died", "unhandled exception"),
+    Row("died", "container start failed"),
     Row(
-        "crash",
+        "died",
         "error",
         r"\[error\]|\berror -|- error\b|^error[: ]|level=error|^fatal\b"
         r"|(?:srun|slurmstepd|mpirun|mpiexec|bash|docker): (?:fatal )?error:",
     ),
-    Row("crash", "fatal", r"\bfatal(?: error)?:|\[fatal\]|- fatal\b"),
-    Row("crash", "critical", r"\[critical\]|- critical -|^critical[: ]"),
+    Row("died", "fatal", r"\bfatal(?: error)?:|\[fatal\]|- fatal\b"),
+    Row("died", "critical", r"\[critical\]|- critical -|^critical[: ]"),
     Row("crash", "exception", r"(?:^|[\s\]:>|(])(?:\w+\.)*\w*exception(?::|$)"),
     Row(
-        "crash",
+        "died",
         "failed",
         r"\.(?:sh|py) failed|(?:job|step|task|worker|run|training) (?:\S+ )?failed\b" r"(?! to)",
     ),
+    Row("died", ", line", r"\bfile \".*\", line \d+, in "),
+    Row("died", "frame #"),
+    Row("died", "exception raised from"),
+    Row("died", "root cause (first observed failure)"),
+    Row("died", "closing signal"),
+    Row("stopped", "killing subprocess"),
     Row("killed", "kill", r"^\s*(?:\S+: line \d+: +\d+ )?killed\b(?: +\S.*)?$"),
 )
