@@ -31,7 +31,7 @@ class ClientGangs:
 
     def __init__(self) -> None:
         self.processes = Processes()
-        self._asked: dict[str, float] = {}
+        self._clock = _gang.CancelClock(ESCALATION_MARGIN_S)
         self._gone: dict[str, float] = {}
         self._sweeps: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
 
@@ -66,19 +66,18 @@ class ClientGangs:
     ) -> None:
         """Leave the request; from the grace and a margin on, end the client and sweep the nodes."""
         token = handle["token"]
-        now = time.monotonic()
-        asked = self._asked.setdefault(token, now)
+        self._clock.asked_before(token)
         _gang.request_cancel(Path(handle["trial_dir"]), grace_s, dump_stacks)
         alive = self.processes.alive(handle)
         if alive and not (Path(handle["trial_dir"]) / "supervisor.0.json").exists():
             supervisor.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)
-        bound = asked + grace_s + (supervisor.DUMP_BOUND_S if dump_stacks else 0.0)
-        if alive and now < bound + ESCALATION_MARGIN_S:
+        if alive and not self._clock.overdue(token, grace_s, dump_stacks):
             return
         complete = _gang.read_exits(Path(handle["trial_dir"]), token)
         if alive or complete is None:
             if sweep and token not in self._sweeps:
-                self._sweeps[token] = (start_sweep(sweep, handle), now + SWEEP_BOUND_S)
+                bound = time.monotonic() + SWEEP_BOUND_S
+                self._sweeps[token] = (start_sweep(sweep, handle), bound)
             for pid, start_time in carriers(handle):
                 supervisor.send_signal(pid, start_time, signal.SIGKILL)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -315,6 +317,25 @@ def describe(record: Mapping[str, Any]) -> str:
     if record["survivors"]:
         notes.append(f"processes that could not be killed: {record['survivors']}")
     return f"{record['host']}: {', '.join(notes)}" if notes else ""
+
+
+class CancelClock:
+    """Since when each gang was asked to end: what tells a first request from a late one."""
+
+    def __init__(self, margin_s: float) -> None:
+        self.margin_s = margin_s
+        self._asked: dict[str, float] = {}
+
+    def asked_before(self, token: str) -> bool:
+        """Whether this is a repetition; starts the gang's clock if not."""
+        before = token in self._asked
+        self._asked.setdefault(token, time.monotonic())
+        return before
+
+    def overdue(self, token: str, grace_s: float, dump_stacks: bool) -> bool:
+        """Whether grace, dumps and margin are over and the gang may be killed directly."""
+        allowed_s = grace_s + self.margin_s + (supervisor.DUMP_BOUND_S if dump_stacks else 0.0)
+        return time.monotonic() >= self._asked.get(token, math.inf) + allowed_s
 
 
 def request_cancel(trial_dir: Path, grace_s: float, dump_stacks: bool) -> None:

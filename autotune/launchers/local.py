@@ -35,7 +35,7 @@ class Local:
         _gang.refuse_unknown(options, ("gpus",), self.name)
         self._processes = Processes()
         self._held: dict[str, tuple[str, ...]] = {}
-        self._asked: dict[str, float] = {}
+        self._clock = _gang.CancelClock(ESCALATION_MARGIN_S)
 
     def submit(self, job: Job, trial_dir: Path, token: str) -> Handle:
         """Start the gang's supervisor and return its handle; see ``Launcher.submit``."""
@@ -74,11 +74,10 @@ class Local:
 
     def cancel(self, handle: Handle, grace_s: float, dump_stacks: bool = False) -> None:
         """Ask the gang to end, escalating on later calls; see ``Launcher.cancel``."""
-        now = time.monotonic()
-        first = handle["token"] not in self._asked
-        asked = self._asked.setdefault(handle["token"], now)
-        bound = asked + grace_s + (supervisor.DUMP_BOUND_S if dump_stacks else 0.0)
-        if self._processes.alive(handle) and now < bound + ESCALATION_MARGIN_S:
+        token = handle["token"]
+        first = not self._clock.asked_before(token)
+        overdue = self._clock.overdue(token, grace_s, dump_stacks)
+        if self._processes.alive(handle) and not overdue:
             if first:
                 _gang.request_cancel(Path(handle["trial_dir"]), grace_s, dump_stacks)
                 supervisor.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)

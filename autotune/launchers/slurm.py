@@ -17,6 +17,7 @@ The trial's folder has to be shared by all nodes.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import shlex
@@ -39,6 +40,9 @@ RECORD_LINGER_S = 10.0
 ASK_PERIOD_S = 1.0
 WAITING = frozenset({"PENDING", "CONFIGURING", "RESV_DEL_HOLD", "REQUEUE_HOLD", "SPECIAL_EXIT"})
 ACTIVE = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"})
+HOPELESS = frozenset(
+    {"PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints", "InvalidAccount", "InvalidQOS"}
+)
 LOST = {
     "NODE_FAIL": "a node failed",
     "BOOT_FAIL": "a node did not boot",
@@ -74,7 +78,7 @@ class Slurm:
         if self.mode == "auto":
             self.mode = "step" if self.allocation else "batch"
         self._steps = ClientGangs()
-        self._asked: dict[str, float] = {}
+        self._clock = _gang.CancelClock(ESCALATION_MARGIN_S)
         self._stopped: dict[str, float] = {}
         self._seen: dict[str, tuple[float, Mapping[str, str]]] = {}
         self._ended: dict[str, float] = {}
@@ -100,7 +104,9 @@ class Slurm:
         state = told.get("JobState", "UNKNOWN").partition("+")[0]
         trial_dir = Path(handle["trial_dir"])
         if state in WAITING:
-            return GangStatus("pending", detail=f"job {handle['job_id']}: {told.get('Reason')}")
+            reason = told.get("Reason", "")
+            never = ": will never start as asked" if reason in HOPELESS else ""
+            return GangStatus("pending", detail=f"job {handle['job_id']}: {reason}{never}")
         if state in ACTIVE:
             return GangStatus("running", detail=last_line(trial_dir))
         status = self._over(handle, state, _gang.read_exits(trial_dir, handle["token"]))
@@ -114,15 +120,14 @@ class Slurm:
             sweep += [f"--nodes={spec['nodes']}", "--ntasks-per-node=1"]
             sweep += _gang.sweep_argv(self.options, Path(handle["trial_dir"]), handle["token"])
             return self._steps.cancel(handle, grace_s, dump_stacks, sweep)
-        now = time.monotonic()
-        asked = self._asked.setdefault(handle["token"], now)
+        token, now = handle["token"], time.monotonic()
+        self._clock.asked_before(token)
         _gang.request_cancel(Path(handle["trial_dir"]), grace_s, dump_stacks)
-        bound = asked + grace_s + (supervisor.DUMP_BOUND_S if dump_stacks else 0.0)
         state = self._ask(handle).get("JobState", "UNKNOWN")
-        late = state in ACTIVE and now >= bound + ESCALATION_MARGIN_S
-        again = now - self._stopped.get(handle["token"], -math.inf) > ESCALATION_MARGIN_S
+        late = state in ACTIVE and self._clock.overdue(token, grace_s, dump_stacks)
+        again = now - self._stopped.get(token, -math.inf) > ESCALATION_MARGIN_S
         if (state in WAITING or late) and again:
-            self._stopped[handle["token"]] = now
+            self._stopped[token] = now
             _slurm_commands.scancel(handle["job_id"])
 
     def survivors(self, handle: Handle) -> list[str]:
@@ -217,19 +222,23 @@ class Slurm:
         where = f"job {handle['job_id']}"
         if state in LOST:
             return GangStatus("lost", detail=f"{where}: {LOST[state]}")
-        if records is not None:
-            return _gang.status_of(records)
-        since = self._ended.setdefault(handle["token"], time.monotonic())
-        waits = state in ("COMPLETED", "FAILED", "UNKNOWN")
-        if waits and time.monotonic() - since < RECORD_LINGER_S:
-            return GangStatus("running", detail=f"{where}: waiting for exit records")
-        if state in ("TIMEOUT", "DEADLINE"):
-            return GangStatus("exited", deadline_hit=True, detail=f"{where}: {state}")
-        if state in ("CANCELLED", "OUT_OF_MEMORY"):
-            cancelled = state == "CANCELLED"
-            return GangStatus("exited", cancelled=cancelled, detail=f"{where}: {state}")
-        trial_dir = Path(handle["trial_dir"])
-        return GangStatus("lost", detail=f"{where}: {state} {last_line(trial_dir)}".strip())
+        ended_by_slurm = state in ("TIMEOUT", "DEADLINE", "CANCELLED", "OUT_OF_MEMORY")
+        if records is None and not ended_by_slurm:
+            since = self._ended.setdefault(handle["token"], time.monotonic())
+            if time.monotonic() - since < RECORD_LINGER_S:
+                return GangStatus("running", detail=f"{where}: waiting for exit records")
+            told = last_line(Path(handle["trial_dir"]))
+            return GangStatus("lost", detail=f"{where}: {state} {told}".strip())
+        status = _gang.status_of(records) if records else GangStatus("exited")
+        if not ended_by_slurm:
+            return status
+        timed_out = state in ("TIMEOUT", "DEADLINE")
+        return dataclasses.replace(
+            status,
+            deadline_hit=status.deadline_hit or timed_out,
+            cancelled=state == "CANCELLED",
+            detail=f"{where}: {state}; {status.detail}".rstrip("; "),
+        )
 
     @staticmethod
     def _told_of_oom(handle: Handle) -> bool:

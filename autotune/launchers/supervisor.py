@@ -566,7 +566,8 @@ class Supervisor:
             rank = by_pid.get(pid)
             if rank is None:
                 continue
-            rank.reaped(status, self.term_sent)
+            told_with_us = self.terminated and status == signal.SIGTERM
+            rank.reaped(status, self.term_sent or told_with_us)
             if rank.failed and self.first_failed is None:
                 self.first_failed = rank.rank
                 self.expect_end()
