@@ -80,7 +80,8 @@ def _fp8_gradient(
     gradient = ((tl.exp(x - log_z[:, None]) - hit) * scale).to(tl.float8e5)
     tl.store(by_row + places, gradient, mask=inside)
     turned = column[:, None] * rows + row[None, :]
-    tl.store(by_column + turned, tl.trans(gradient), mask=tl.trans(inside))
+    inside_turned = (column < padded_size)[:, None] & (row < rows)[None, :]
+    tl.store(by_column + turned, tl.trans(gradient), mask=inside_turned)
 
 
 def fused_loss_and_gradient(

@@ -22,6 +22,8 @@ from torch_trainer.flags import parse_flags  # noqa: E402
 from torch_trainer.loop import train  # noqa: E402
 from torch_trainer.loss import LanguageModelLoss  # noqa: E402
 
+torch.set_num_threads(1)  # tiny tensors: more threads only get in each other's way
+
 LINE = re.compile(
     r"step (\d+)/(\d+) \| loss (\S+) \| step_time_s (\S+) \| tokens (\d+) \| tokens_per_s (\S+)"
 )
