@@ -22,10 +22,8 @@ MAX_RANKS = 4096
 _EXCEPTION = re.compile(r"(?:^|[\s\]:>|(])((?:\w+\.)*\w*(?:error|exception))\b:? *(.*)$")
 _REFUSALS = frozenset({"assertionerror", "valueerror", "runtimeerror", "exception", "typeerror"})
 _SOURCE_LINE = re.compile(r"\bassert\b|^\s")
-_MILD = re.compile(
-    r"\bWARN(?:ING)?\b|Warning\b|\bwarning:|(?<![=_])\b(?:INFO|DEBUG)\b"
-    r"|\[NeMo [WID] |\[[WID]\d*[ \]]"
-)
+_WARNED = re.compile(r"\bWARN(?:ING)?\b|Warning\b|\bwarning:|\[NeMo W |\[W\d*[ \]]")
+_INFORMED = re.compile(r"(?<![=_])\b(?:INFO|DEBUG)\b|\[NeMo [ID] |\[[ID]\d*[ \]]")
 _FINISHED = re.compile(
     r"training completed|finished training|training (?:is )?(?:done|complete|finished)"
     r"|after training is done|`trainer\.fit` stopped|exits successfully|successfully finished"
@@ -159,7 +157,7 @@ class EvidenceCollector:
             if kind == "crash":
                 self._ignoring.discard(rank)
             return None, ()
-        if kind in DOUBTFUL and _MILD.search(line[:160]):
+        if kind in DOUBTFUL and _is_mild(kind, line, lowered):
             return None, ()
         if kind == "config":
             return kind, names_parameters(lowered)
@@ -194,6 +192,15 @@ class EvidenceCollector:
         if kind == "nan":
             return tally.finite_losses_after(moment) >= SURVIVED_BY
         return tally.measured_after(moment) >= SURVIVED_BY
+
+
+def _is_mild(kind: str, line: str, lowered: str) -> bool:
+    """Whether the program itself says that it is no error; an exception at INFO is one."""
+    if _WARNED.search(line[:160]) is not None:
+        return True
+    if kind not in ("missing", "config", "crash") or _INFORMED.search(line[:160]) is None:
+        return False
+    return _EXCEPTION.search(lowered) is None
 
 
 def _earliest(chain: list[Finding]) -> Finding | None:

@@ -26,6 +26,10 @@ MAX_NOTES = 20
 _OVERLAP = 80
 _BAR_END = re.compile(r"(?<=\])(?=[^\[\]%]{0,80}%\|)")
 
+_TELLS_A_STEP = frozenset(
+    {"seconds", "loss", "tokens_per_s", "tokens_per_s_per_gpu", "samples_per_s"}
+)
+
 _Place = tuple[str, float, int, int]
 """A figure's field, its unit's factor, and where in the line its number stands."""
 
@@ -135,7 +139,7 @@ class Parser:
         figures = _cut(line, plan.places)
         if not plan.opens:
             samples += self._release(plan.table, stream)
-            figures.setdefault("step", plan.table.last_step.get(stream, 0.0))
+            _place_beside(figures, plan.table.last_step, stream)
             return samples + self._sample(plan.table, figures, rank, arrival_s)
         if not _locked(plan.table, stream, figures):
             return samples
@@ -197,6 +201,7 @@ class Parser:
         belongs = one.continues is None or one.continues.search(line)
         if not belongs or held.lines > one.format.max_lines:
             return self._release(one, stream)
+        line = line[find_rank(line, self._bare_rank)[1] :]
         if not _find(one.opens, line, 0, {}):
             glue = "" if held.tail.endswith(" ") or line.startswith(" ") else " "
             joined = held.tail + glue + line
@@ -272,6 +277,16 @@ def _cut(line: str, places: tuple[_Place, ...]) -> dict[str, float]:
 def _remember(steps: dict[int, float], stream: int, step: float) -> None:
     if stream in steps or len(steps) < MAX_STREAMS:
         steps[stream] = step
+
+
+def _place_beside(figures: dict[str, float], steps: dict[int, float], stream: int) -> None:
+    """Gives a line of its own the step before it; what comes before all steps is of step 0."""
+    if "step" in figures:
+        _remember(steps, stream, figures["step"])
+    elif stream in steps:
+        figures["step"] = steps[stream]
+    elif not _TELLS_A_STEP.intersection(figures):
+        figures["step"] = 0.0
 
 
 def _beside_the_leader(sample: StepSample, step: int | None) -> StepSample:

@@ -8,12 +8,11 @@ _NAMED = re.compile(
     r"\s*(?:"
     r"\[(?:rank|default|Rank |RANK |Rank|RANK)(?P<a>\d+)\]:?"  # torch, torchrun --tee, DeepSpeed
     r"|\[\d+,(?P<b>\d+)\]<std(?:out|err)>:?"  # mpirun --tag-output
-    r"|(?:[\w.-]*-)?(?:worker|rank|node|launcher)[-_ ]?(?P<c>\d+) ?[:|] ?"  # pdsh, kubernetes
+    r"|(?:[\w.-]{1,60}-)?(?:worker|rank|node|launcher)[-_ ]?(?P<c>\d+) ?[:|] ?"  # pdsh, kubernetes
     r"|\S{1,60}/\d+ \[default(?P<d>\d+)\]:"  # nemo-run
     r") ?"
 )
 _BARE = re.compile(r"\s{0,5}(?P<a>\d{1,5}): ")  # srun --label
-_NAMED_STARTS = frozenset("[wrnlWRNL")
 
 
 def find_rank(line: str, bare: bool = True) -> tuple[tuple[int, int] | None, int]:
@@ -21,12 +20,7 @@ def find_rank(line: str, bare: bool = True) -> tuple[tuple[int, int] | None, int
 
     ``bare`` reads srun's ``12: `` too, which a program of the user's own may mean otherwise.
     """
-    first = line.lstrip()[:1]
-    found = None
-    if bare and first.isdigit():
-        found = _BARE.match(line)
-    if found is None and (first in _NAMED_STARTS or " [default" in line):
-        found = _NAMED.match(line)
+    found = _NAMED.match(line) or (_BARE.match(line) if bare else None)
     if found is None:
         return None, 0
     return found.span(found.lastindex or 0), found.end()

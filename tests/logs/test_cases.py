@@ -47,6 +47,35 @@ def test_excerpt_is_read_as_labelled(case: Case, tmp_path: Path) -> None:
     assert not wrong
 
 
+WRAPPINGS = {
+    "named rank": lambda line: b"[rank0]: " + line,
+    "srun label": lambda line: b" 0: " + line,
+    "torchrun tee": lambda line: b"[default0]:" + line,
+    "mpirun tag": lambda line: b"[1,0]<stdout>:" + line,
+    "pdsh": lambda line: b"worker-0: " + line,
+    "kubernetes": lambda line: b"job-worker-0 | " + line,
+    "colour": lambda line: b"\x1b[32m" + line + b"\x1b[0m",
+    "windows": lambda line: line + b"\r",
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_what_launchers_put_around_lines_changes_nothing(wrapping: str, tmp_path: Path) -> None:
+    records = []
+    for number, case in enumerate(load_cases()):
+        lines = case.text.split(b"\n")
+        wrapped = b"\n".join(WRAPPINGS[wrapping](line) if line.strip() else line for line in lines)
+        (tmp_path / f"{number}.log").write_bytes(wrapped)
+        records.append({"file": f"{number}.log", "expect": case.expect, "name": case.name})
+    result = log_corpus.score(tmp_path, records)
+    wrong = [
+        (record["name"], row["status"], row["figures_right"])
+        for record, row in zip(records, result["rows"], strict=True)
+        if not (row["status_right"] and all(row["figures_right"].values()))
+    ]
+    assert not wrong
+
+
 def test_program_scores_a_folder_and_writes_json(tmp_path: Path, capsys) -> None:
     (tmp_path / "a.log").write_text("iter 3: loss 2.0, time 50.00ms, mfu 20.00%\n")
     (tmp_path / "b.log").write_text("RuntimeError: CUDA out of memory. Tried to allocate 1 GiB\n")

@@ -15,9 +15,9 @@ FORMAT = LogFormat(
             "iter time",
             r"steps: (?P<step>\d+) loss: (?P<loss>{num}) iter time \(s\): (?P<seconds>{num})",
         ),
-        opening("iter latency", r"^iter latency: +(?P<step_time_s>{num}) s\b"),
-        opening("iter latency", r"^iter latency: +(?P<step_time_ms>{num}) ms\b"),
-        opening("iter latency", r"^iter latency: +(?P<step_time_us>{num}) us\b"),
+        opening("iter latency", r"(?<!/ )\biter latency: +(?P<step_time_s>{num}) s\b"),
+        opening("iter latency", r"(?<!/ )\biter latency: +(?P<step_time_ms>{num}) ms\b"),
+        opening("iter latency", r"(?<!/ )\biter latency: +(?P<step_time_us>{num}) us\b"),
         opening(
             ", Rank:", r"Epoch: *\d+, Step: *(?P<step>\d+), Rank: *\d+, loss *= *(?P<loss>{num})"
         ),
@@ -28,7 +28,7 @@ FORMAT = LogFormat(
         inside("samples/sec", r"samples/sec: (?P<samples_per_s>{num})"),
         inside("MemAllocated", r"MaxMemAllocated=(?P<memory_gb>{num}) ?GB"),
         inside("MemAllocated", r"MaxMemAllocated=(?P<memory_mb>{num}) ?MB"),
-        beside("samples/second", r"^samples/second: +(?P<samples_per_s>{num})"),
+        beside("samples/second", r"\bsamples/second: +(?P<samples_per_s>{num})"),
         beside("Profile Summary", r"Profile Summary at step (?P<step>\d+)"),
         beside("E2E latency", r"E2E latency=(?P<seconds>{num})s"),
         beside("CurSamplesPerSec", r"CurSamplesPerSec=(?P<secondary_samples_per_s>{num})"),

@@ -41,7 +41,7 @@ FORMAT = LogFormat(
             r"\bstep +(?P<step>\d+):? train loss (?P<secondary_loss>{num}), val loss "
             r"(?P<val_loss>{num})",
         ),
-        beside("val", r"\b[Vv]al(?:idation)?[ _](?:loss|bpb)[: =]+(?P<val_loss>{num})"),
+        beside("val", r"(?<!-)\b[Vv]al(?:idation)?[ _](?:loss|bpb)[: =]+(?P<val_loss>{num})"),
         beside(
             "peak memory",
             r"peak memory (?:consumption|allocated)?[^:]*: *(?P<memory_mib>{num}) ?Mi?B",

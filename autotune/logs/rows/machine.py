@@ -98,7 +98,7 @@ PLACE = (
     Row(
         "cancelled",
         "terminated",
-        r"^\s*(?:\S+: line \d+: +\d+ )?terminated\b(?: +\S.*)?$|tasks? [\d,-]+: terminat" r"ed",
+        r"(?:^|[\]:>|)]) *terminated\s*$|line \d+: +\d+ terminated\b",
     ),
     Row("cancelled", "interrupt", r"one more within"),
 )

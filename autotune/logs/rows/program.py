@@ -103,7 +103,7 @@ DIVERGED = (
 
 HANGS = (
     Row("hang", "mainthread", r"thread (?:0x)?\w+ \((?:active|idle)"),
-    Row("hang", "timeout", r"^timeout \(\d+:\d\d:\d\d\)!"),
+    Row("hang", "timeout", r"\btimeout \(\d+:\d\d:\d\d\)!"),
     Row(
         "hang",
         "hang",
@@ -191,5 +191,5 @@ CRASHES = (
     Row("died", "root cause (first observed failure)"),
     Row("died", "closing signal"),
     Row("stopped", "killing subprocess"),
-    Row("killed", "kill", r"^\s*(?:\S+: line \d+: +\d+ )?killed\b(?: +\S.*)?$"),
+    Row("killed", "kill", r"(?:^|[\]:>|)]) *killed\s*$|line \d+: +\d+ killed\b"),
 )
