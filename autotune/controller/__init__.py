@@ -2,6 +2,7 @@
 
 from autotune.controller.events import Listener, Progress, Silent
 from autotune.controller.loop import Controller
+from autotune.controller.mending import extend_study, repair_study
 from autotune.controller.setting import Options, Setting, prepare, prepare_space
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "Progress",
     "Setting",
     "Silent",
+    "extend_study",
     "prepare",
     "prepare_space",
+    "repair_study",
 ]

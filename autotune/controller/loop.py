@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 import time
 from collections.abc import Callable
 
@@ -26,6 +27,7 @@ from autotune.controller.timers import HangTimer
 from autotune.controller.watch import Watch
 from autotune.controller.write_job import job_from_json, write_job
 from autotune.errors import AutotuneError, BadInput, InfrastructureError, StudyHeld
+from autotune.launchers.nvml import read_gpus, wait_released
 from autotune.search.distributions import distributions
 from autotune.search.steady import SteadyState
 from autotune.study.intents import Intent, new_token
@@ -36,6 +38,8 @@ from autotune.trial import Interval, Outcome, TrialRecord
 FASTEST_POLL_S = 0.005
 SLOWEST_POLL_S = 0.1
 INFRA_RETRIES = 2
+GPU_RELEASE_BOUND_S = 30.0
+HARDWARE = re.compile(r"\bXid\b|\bECC\b|fallen off the bus", re.IGNORECASE)
 
 
 class Fenced(StudyHeld):
@@ -194,10 +198,12 @@ class Controller:
         if index is None:
             raise BadInput(f"trial {record.number}: its config is no longer in the legal set")
         job = self.setting.render(self.setting.legal.config(index), paths.folder)
-        write_job(job, paths)
         record = dataclasses.replace(record, started_at=judge.now(), attempt=before.attempt)
+        write_job(job, paths)
+        self.study.save_chosen(record, before.attempt)
         self.study.set_intent(record.number, intent)
         failpoint("after_intent")
+        gpus_before = read_gpus() if self.setting.launcher.name == "local" else []
         try:
             handle = self.setting.launcher.submit(job, paths.folder, intent.token)
         except BadInput as error:
@@ -208,7 +214,9 @@ class Controller:
             return
         failpoint("after_spawn")
         intent = dataclasses.replace(intent, state="running", handle=handle)
-        self.running.append(self.watch(record, intent))
+        watch = self.watch(record, intent)
+        watch.gpus_before = gpus_before
+        self.running.append(watch)
         self._with_storage(lambda: self.study.set_intent(record.number, intent))
         failpoint("after_handle")
         self.listener.started(record)
@@ -258,6 +266,23 @@ class Controller:
         record = judge.judge(self.setting, watch, self.study.records())
         failpoint("after_judging")
         self._settle(record, watch.intent)
+        unfit = self._unfit(watch, record)
+        if unfit:
+            self._with_storage(self._tell_all)
+            raise InfrastructureError(
+                f"{unfit}. This node is set aside and no other is left; the config is not blamed. "
+                f"Mend the node, then `autotune resume {self.study.name}`."
+            )
+
+    def _unfit(self, watch: Watch, record: TrialRecord) -> str:
+        """Why nothing more may run on the node a gang left behind; empty when it is fine."""
+        if watch.survivors:
+            return "processes would not die: " + "; ".join(watch.survivors[:5])
+        if record.outcome is Outcome.INFRA and HARDWARE.search(record.outcome_reason):
+            return record.outcome_reason
+        if self.running:
+            return ""
+        return "; ".join(wait_released(watch.gpus_before, GPU_RELEASE_BOUND_S))
 
     def _settle(self, record: TrialRecord, intent: Intent) -> None:
         """Retry what was not the config's fault; else write the result file and tell it."""
@@ -274,6 +299,7 @@ class Controller:
             )
             self.requeue(record, again)
             return
+        self._with_storage(lambda: self._fence(record, intent))
         self.study.save_result(record, intent.attempt)
         failpoint("after_result_file")
         self.untold.append((record, intent))
@@ -289,14 +315,18 @@ class Controller:
     def _tell_all(self) -> None:
         while self.untold:
             record, intent = self.untold[0]
-            if not self.study.still_held():
-                self.study.save_late(record, intent)
-                raise self._fenced()
+            self._fence(record, intent)
             self.study.tell(record)
             failpoint("after_tell")
             self._refresh_best()
             self.untold.pop(0)
             self.listener.finished(record)
+
+    def _fence(self, record: TrialRecord, intent: Intent) -> None:
+        """Stop, keeping the result as a late one, when another controller holds the study."""
+        if not self.study.still_held():
+            self.study.save_late(record, intent)
+            raise self._fenced()
 
     # -- leaving
 

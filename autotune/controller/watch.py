@@ -16,6 +16,7 @@ from typing import Literal
 from autotune.controller.events import Progress
 from autotune.controller.timers import HangTimer
 from autotune.launchers import Launcher
+from autotune.launchers.nvml import Gpu
 from autotune.logs import EvidenceCollector, LogFormat, Parser, SampleTally
 from autotune.logs.reader import clean
 from autotune.logs.tail import TrialLogs
@@ -48,6 +49,7 @@ class Watch:
     ending_reason: str = ""
     survivors: list[str] = field(default_factory=list)
     ended_on_purpose_at: float | None = None
+    gpus_before: list[Gpu] = field(default_factory=list)
     _ended_at: float | None = None
     _running_since: float | None = None
 

@@ -130,6 +130,10 @@ class Lease:
         self._renewed = time.monotonic()
         return True
 
+    def held(self) -> bool:
+        """Whether the storage still names this controller's epoch."""
+        return self._store.read(self._study).epoch == self.epoch
+
     def release(self) -> None:
         """Give the lease back, keeping its epoch for the next holder to count on."""
         self._store.swap(self._study, self.epoch, self.epoch, None)

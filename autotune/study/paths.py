@@ -109,6 +109,11 @@ class TrialPaths:
         return self.folder / "command.sh"
 
     @property
+    def chosen(self) -> Path:
+        """The trial as it was chosen: parameters, kind, reason, expectation."""
+        return self.folder / "chosen.json"
+
+    @property
     def logs(self) -> Path:
         """The folder of per-rank log segments."""
         return self.folder / "logs"
@@ -159,11 +164,6 @@ class StudyPaths:
     def artifacts(self) -> Path:
         """Where Optuna's artifact store keeps its files."""
         return self.folder / "artifacts"
-
-    @property
-    def spool(self) -> Path:
-        """Results that wait for a storage that was away."""
-        return self.folder / "spool"
 
     @property
     def trials(self) -> Path:

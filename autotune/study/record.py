@@ -167,7 +167,8 @@ class Study:
 
     def still_held(self) -> bool:
         """Whether this controller's epoch is still the study's, asked of the storage."""
-        return self.renew()
+        with storage_errors(self.url):
+            return self.lease is not None and self.lease.held()
 
     # -- reading
 
@@ -249,6 +250,11 @@ class Study:
         """Write the result file, whole, before anything is told."""
         folder = self.paths.trial(record.number, attempt)
         write_atomically(folder.result, json.dumps(record_to_json(record), indent=1))
+
+    def save_chosen(self, record: TrialRecord, attempt: int) -> None:
+        """Write what was chosen into the trial's folder, so that a lost storage can be rebuilt."""
+        folder = self.paths.trial(record.number, attempt)
+        write_atomically(folder.chosen, json.dumps(record_to_json(record), indent=1), durable=False)
 
     def save_late(self, record: TrialRecord, intent: Intent) -> None:
         """Keep a result that came after the lease was lost; it is never told."""

@@ -11,7 +11,7 @@ from tests.controller.conftest import Cli
 
 
 def test_traps_never_win_and_every_outcome_is_named(cli: Cli) -> None:
-    cli("run", "--space", "job.yaml", "--study", "s")
+    cli("run", "--space", "job.yaml", "--study", "s", "--sampler", "random")
     status = cli.json("status", "s")
     by_mode: dict[str, set[str]] = {}
     for trial in status["trials"]:
@@ -27,7 +27,7 @@ def test_traps_never_win_and_every_outcome_is_named(cli: Cli) -> None:
 
 
 def test_no_config_is_searched_twice_and_the_baseline_is_first(cli: Cli) -> None:
-    cli("run", "--space", "job.yaml", "--study", "s")
+    cli("run", "--space", "job.yaml", "--study", "s", "--sampler", "random")
     trials = cli.json("status", "s")["trials"]
     assert trials[0]["kind"] == "baseline"
     searched = [json.dumps(t["params"]) for t in trials if t["kind"] in ("baseline", "search")]
@@ -35,14 +35,14 @@ def test_no_config_is_searched_twice_and_the_baseline_is_first(cli: Cli) -> None
 
 
 def test_the_winner_was_measured_again_beside_the_baseline(cli: Cli) -> None:
-    cli("run", "--space", "job.yaml", "--study", "s")
+    cli("run", "--space", "job.yaml", "--study", "s", "--sampler", "random")
     finals = [t for t in cli.json("status", "s")["trials"] if t["kind"] == "finalist"]
     assert {t["params"]["batch"] for t in finals} >= {1, 4}
     assert all(t["ran_to_end"] for t in finals)
 
 
 def test_the_exported_script_runs(cli: Cli) -> None:
-    cli("run", "--space", "job.yaml", "--study", "s")
+    cli("run", "--space", "job.yaml", "--study", "s", "--sampler", "random")
     cli("export", "s", "--format", "bash", "-o", "out folder")
     done = subprocess.run(["./out folder/run.sh"], cwd=cli.folder, capture_output=True, text=True)
     assert done.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,25 +102,57 @@ def resume(
     space: Annotated[
         str | None, typer.Option(help="The space file, to check that it has not changed.")
     ] = None,
+    extend: Annotated[
+        bool,
+        typer.Option("--extend", help="A changed --space: a new study with the old trials."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Go on with a study after Ctrl-C, a crash, or with a larger budget."""
-    from autotune.controller import Options, prepare_space
+    from autotune.controller import Options, extend_study, prepare_space
     from autotune.space import load_space
 
+    _mend(study)
     opened = open_study(study, storage)
     changes = [f"budget.trials={trials}"] if trials is not None else []
     kept = load_space(str(opened.paths.space), changes)
-    if space is not None:
-        differences = kept.diff(load_space(space, changes))
-        if differences:
-            raise BadInput(
-                f"{space} is not the space study {study!r} was started with:\n  "
-                + "\n  ".join(differences)
-                + "\nStart a new study with `autotune run`, or resume without --space."
-            )
-    setting = prepare_space(kept, Options.from_json(opened.settings["options"]))
+    options = Options.from_json(opened.settings["options"])
+    if space is None:
+        _search(opened, prepare_space(kept, options), as_json)
+        return
+    wanted = load_space(space, changes)
+    differences = kept.diff(wanted) if kept.fingerprint() != wanted.fingerprint() else []
+    if differences and not extend:
+        raise BadInput(
+            f"{space} is not the space study {study!r} was started with:\n  "
+            + "\n  ".join(differences)
+            + "\n--extend starts a new study with what was measured so far; without --space the "
+            "study goes on with its own."
+        )
+    setting = prepare_space(wanted, options)
+    if differences:
+        opened = extend_study(opened, setting, storage_url(storage))
     _search(opened, setting, as_json)
+
+
+def _mend(study: str) -> None:
+    """Rebuild the study's own SQLite file first when it is damaged, and say so."""
+    from autotune.controller import repair_study
+    from autotune.study.paths import StudyPaths
+    from autotune.study.repair import damage
+
+    paths = StudyPaths.named(study)
+    if not paths.exists() or not any(paths.folder.glob("study.db*")):
+        return
+    wrong = damage(paths.database)
+    if wrong is not None:
+        rebuilt, kept = repair_study(study)
+        print(
+            f"autotune: {paths.database} was damaged ({wrong}); rebuilt with "
+            f"{len(rebuilt.records())} trials from their own files, kept as {kept.name}",
+            file=sys.stderr,
+        )
+        rebuilt.close()
 
 
 def _create(setting: Setting, name: str | None, fresh: bool, storage: str | None) -> Study:

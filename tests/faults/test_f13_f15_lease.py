@@ -1,0 +1,87 @@
+"""F13 to F15: one controller a study, whoever comes second, late, or at the same moment."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+
+from autotune.errors import StudyHeld
+from autotune.study.lease import Lease, lease_store
+from autotune.study.storage import open_storage
+from tests.controller.conftest import Cli
+from tests.engines.postgres import Postgres, postgres
+from tests.faults.conftest import assert_whole, check_invariants, folder_of, wait_for_trials
+
+__all__ = ["postgres"]
+RUN = ("run", "--space", "slow.yaml", "--study", "s", "--sampler", "random")
+Start = Callable[..., "Popen[str]"]
+
+
+def test_f13_a_second_controller_exits_75_and_names_the_holder(slow: Cli, started: Start) -> None:
+    first = started(*RUN)
+    wait_for_trials(slow, "s", 1)
+    said = slow("resume", "s", expect=75).stderr
+    assert f"pid {first.pid}" in said and "host" in said and "since" in said
+    first.communicate(timeout=120)
+    assert_whole(check_invariants(slow, "s"))
+
+
+def race(url: str, journal: Path | None, study: str, rivals: int) -> int:
+    """How many of several threads, each with a storage of its own, got the lease at once."""
+    won: list[Lease] = []
+    gate = threading.Barrier(rivals)
+
+    def attempt() -> None:
+        store = lease_store(open_storage(url), journal)
+        gate.wait()
+        try:
+            won.append(Lease.acquire(store, study))
+        except StudyHeld:
+            pass
+
+    threads = [threading.Thread(target=attempt) for _ in range(rivals)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(won)
+
+
+def test_f14_exactly_one_of_two_wins_on_postgresql(postgres: Postgres) -> None:
+    url = postgres.database("f14")
+    open_storage(url)
+    assert [race(url, None, f"study-{n}", 2) for n in range(50)] == [1] * 50
+
+
+def test_f14_and_on_sqlite_and_a_journal(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    open_storage(url)
+    assert [race(url, None, f"study-{n}", 3) for n in range(10)] == [1] * 10
+    journal = f"journal://{tmp_path}/study.log"
+    assert [race(journal, tmp_path / "j", f"study-{n}", 3) for n in range(10)] == [1] * 10
+
+
+def test_f15_a_stalled_controller_is_fenced(slow: Cli, started: Start) -> None:
+    slow.env["AUTOTUNE_LEASE_S"] = "1"
+    stalled = started(*RUN, AUTOTUNE_FAILPOINT="after_judging:stop")
+    folder = folder_of(slow, "s")
+    wait_for_trials(slow, "s", 1)
+    deadline = time.monotonic() + 60
+    while "T" not in Path(f"/proc/{stalled.pid}/stat").read_text().split(")")[1][:3]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.2)
+    slow("resume", "s")
+    trials = check_invariants(slow, "s")
+    assert_whole(trials)
+    stalled.send_signal(signal.SIGCONT)
+    _, said = stalled.communicate(timeout=60)
+    assert stalled.returncode == 75 and "took over" in said and "Traceback" not in said
+    late = json.loads(next(folder.glob("trials/0000/late.*.json")).read_text())
+    assert late["late"] and late["outcome"] == "ok"
+    assert check_invariants(slow, "s") == trials
