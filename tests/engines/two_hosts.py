@@ -1,0 +1,106 @@
+"""Two hosts on one machine: network namespaces joined by a bridge, each with its own name.
+
+They share files and processes, as nodes on a shared file system share files, but not the
+network: 127.0.0.1 of one is not the other's, and packets between them cross a veth pair. Needs
+root and iproute2.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ADDRESSES = ("10.77.0.1", "10.77.0.2")
+BRIDGE_ADDRESS = "10.77.0.254"
+NAMES = Path("/etc/netns")
+NETWORK = "10.77.0.0/24"
+AGENT = """#!/bin/sh
+# Stands for ssh: AGENT HOST COMMAND...
+case "$1" in
+{cases}*) echo "no host $1" >&2; exit 255;;
+esac
+host="$1"; shift
+exec ip netns exec "$space" unshare --uts sh -c 'hostname "$0"; eval "$@"' "host-$host" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class TwoHosts:
+    """The two hosts' addresses, their namespaces, and a program that runs commands on them."""
+
+    addresses: tuple[str, str]
+    namespaces: tuple[str, str]
+    agent: Path
+
+
+def missing() -> str | None:
+    """Why no namespaces can be made here; None when they can."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    absent = [name for name in ("ip", "unshare", "hostname") if shutil.which(name) is None]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    name = f"at-probe-{uuid.uuid4().hex[:6]}"
+    probe = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return None if probe.returncode == 0 else "this kernel lets nobody make network namespaces"
+
+
+def name_hosts(folder: Path) -> None:
+    """What /etc/hosts and /etc/resolv.conf are inside a namespace (``ip netns exec`` binds them).
+
+    Without them each look-up waits for a name server that cannot be reached.
+    """
+    folder.mkdir(parents=True)
+    lines = [f"{address} host-{address}" for address in ADDRESSES]
+    (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines]) + "\n")
+    (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+
+
+def ip(*words: str) -> None:
+    """Run ip; CalledProcessError when it refuses."""
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[TwoHosts]:
+    """The two hosts, taken down at the end."""
+    tag = uuid.uuid4().hex[:6]
+    bridge = f"atb{tag}"
+    spaces = (f"at-{tag}-1", f"at-{tag}-2")
+    try:
+        ip("link", "add", bridge, "type", "bridge")
+        ip("addr", "add", f"{BRIDGE_ADDRESS}/24", "dev", bridge)
+        ip("link", "set", bridge, "up")
+        for number, (space, address) in enumerate(zip(spaces, ADDRESSES, strict=True)):
+            outside, inside = f"ato{tag}{number}", f"ati{tag}{number}"
+            ip("netns", "add", space)
+            name_hosts(NAMES / space)
+            ip("link", "add", outside, "type", "veth", "peer", "name", inside)
+            ip("link", "set", outside, "master", bridge, "up")
+            ip("link", "set", inside, "netns", space)
+            ip("-n", space, "link", "set", inside, "name", "eth0")
+            ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
+            ip("-n", space, "link", "set", "eth0", "up")
+            ip("-n", space, "link", "set", "lo", "up")
+            ip("-n", space, "route", "add", "default", "via", BRIDGE_ADDRESS)
+        agent = folder / "agent"
+        cases = "".join(
+            f"{address}) space={space};;\n"
+            for space, address in zip(spaces, ADDRESSES, strict=True)
+        )
+        agent.write_text(AGENT.format(cases=cases))
+        agent.chmod(0o755)
+        yield TwoHosts(ADDRESSES, spaces, agent)
+    finally:
+        for space in spaces:
+            subprocess.run(["ip", "netns", "del", space], capture_output=True, check=False)
+            shutil.rmtree(NAMES / space, ignore_errors=True)
+        for link in (bridge, f"ato{tag}0", f"ato{tag}1"):
+            subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
