@@ -1,0 +1,1 @@
+"""A small GPT on the `megatron-core` wheel: see `train.py`."""
