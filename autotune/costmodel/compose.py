@@ -8,7 +8,7 @@ import numpy.typing as npt
 from autotune.costmodel.constants import MEMORY_CONSTANTS, Constants
 from autotune.costmodel.layout import Layout
 from autotune.costmodel.memory import MEMORY_PARTS, MemoryParts
-from autotune.costmodel.table import PART_CONSTANT, CostTable
+from autotune.costmodel.physics import PART_CONSTANT, Physics
 from autotune.costmodel.timing import DEVICE_WORK, TimeParts
 
 Floats = npt.NDArray[np.float64]
@@ -16,10 +16,10 @@ _BACKWARD_SHARE = 0.6
 _ACTIVATIONS = MEMORY_PARTS.index("activations")
 
 
-def build_table(
+def compose(
     layout: Layout, time: TimeParts, memory: MemoryParts, constants: Constants,
     peak_flops: float, capacity_gib: float,
-) -> CostTable:  # fmt: skip
+) -> Physics:  # fmt: skip
     """Compose layers into pipelines: the slowest stage sets the pace, the rest is bubble.
 
     Step of a pipeline: sum of all stages once, plus (m - 1) times the slowest; with v virtual
@@ -59,7 +59,7 @@ def build_table(
     by_constant = np.zeros((*by_stage.shape[:2], len(MEMORY_CONSTANTS)))
     for part, constant in enumerate(PART_CONSTANT):
         by_constant[:, :, constant] += by_stage[:, :, part]
-    return CostTable(
+    return Physics(
         steady=steady,
         recompute=recompute,
         bubble=np.maximum(fill, 0.0) * squeeze,
@@ -82,5 +82,4 @@ def build_table(
         capacity_gib=capacity_gib,
         reported=memory.reported,
         retries_when_full=memory.retries_when_full,
-        constants=constants,
     )

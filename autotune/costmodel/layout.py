@@ -6,20 +6,20 @@ so that the physics below never asks whether a column exists.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from autotune.costmodel.columns import ColumnReader, Columns
 from autotune.costmodel.stages import StageCuts, cut_stages
 from autotune.costmodel.workload import Conventions, Workload, normal_precision
 from autotune.space.model import ModelShape
 
 Floats = npt.NDArray[np.float64]
-Columns = Mapping[str, npt.ArrayLike]
 
+_LOGIT_SHARES = np.array([1.0, 0.3, 0.5])
 MATERIALISED = ("unfused", "local", "torch", "eager", "math", "fused_softmax", "fused")
 """Attention back ends that hold the whole score matrix."""
 
@@ -31,7 +31,8 @@ class Layout:
     Sizes are counts; ``microbatches`` is the gradient accumulation per pipeline;
     ``recompute_full`` the share of layers recomputed whole, ``recompute_block`` the layers
     between two checkpoints; ``recompute_attention``, ``materialised`` and the offload and
-    overlap columns are shares in [0, 1].
+    overlap columns are shares in [0, 1]. ``shard`` is how many ranks share ZeRO's states,
+    ``logit_share`` the part of the logits that a chunked or fused loss holds at once.
     """
 
     tp: Floats
@@ -60,6 +61,8 @@ class Layout:
     overlap_tp: Floats
     all_forward_first: Floats
     bubble_scale: Floats
+    shard: Floats
+    logit_share: Floats
     stages: StageCuts
 
     @property
@@ -76,40 +79,11 @@ class Layout:
         return Layout(**picked)
 
 
-class _Reader:
-    """Reads one column after another as floats; a missing name or None gives the default."""
-
-    def __init__(self, columns: Columns) -> None:
-        self.columns = {name: np.asarray(values) for name, values in columns.items()}
-        self.rows = max((len(values) for values in self.columns.values()), default=0)
-
-    def numbers(self, name: str, default: float) -> Floats:
-        values = self.columns.get(name)
-        if values is None:
-            return np.full(self.rows, float(default))
-        if values.dtype != object:
-            return np.asarray(values, dtype=np.float64)
-        return np.array([default if v is None else float(v) for v in values], dtype=np.float64)
-
-    def shares(self, names: tuple[str, ...], default: float) -> Floats:
-        """The first of several flag columns; a number in [0, 1] is kept as a share."""
-        for name in names:
-            if name in self.columns:
-                return np.clip(self.numbers(name, default), 0.0, 1.0)
-        return np.full(self.rows, default)
-
-    def texts(self, name: str, default: str) -> npt.NDArray[np.str_]:
-        values = self.columns.get(name)
-        if values is None:
-            return np.full(self.rows, default, dtype="U32")
-        return np.array([default if v is None else str(v).lower() for v in values], dtype="U32")
-
-
 def complete_layout(
     columns: Columns, shape: ModelShape, workload: Workload, rules: Conventions, world: int
 ) -> Layout:
     """Fill in what the columns leave out; n rows in, n rows out."""
-    read = _Reader(columns)
+    read = ColumnReader(columns)
     tp = read.numbers("tensor_model_parallel_size", 1)
     pp = read.numbers("pipeline_model_parallel_size", 1)
     cp = read.numbers("context_parallel_size", 1)
@@ -121,6 +95,8 @@ def complete_layout(
     microbatches = np.maximum(batch / (micro_batch * dp), 1.0)
     attention = read.texts("attention_backend", rules.attention_backend)
     precision = read.texts("precision", workload.precision)
+    loss = np.char.startswith(read.texts("cross_entropy", "full"), "chunk").astype(int)
+    loss = np.where(np.char.startswith(read.texts("cross_entropy", "full"), "fuse"), 2, loss)
     schedule = read.texts("pipeline_schedule", "1f1b")
     full, block, selective = _recompute(read, shape, pp, vpp)
     return Layout(
@@ -148,24 +124,31 @@ def complete_layout(
         ),
         all_forward_first=np.isin(schedule, ("afab", "gpipe")).astype(float),
         bubble_scale=np.where(np.char.startswith(schedule, "z"), 1.0 / 3.0, 1.0),
+        shard=dp * cp / np.clip(read.numbers("data_parallel_replicate_size", 1), 1, dp * cp),
+        logit_share=_LOGIT_SHARES[loss],
         stages=cut_stages(shape, rules, pp),
     )  # fmt: skip
 
 
-def _zero_stage(read: _Reader, rules: Conventions) -> Floats:
+def _zero_stage(read: ColumnReader, rules: Conventions) -> Floats:
     if "zero_stage" in read.columns:
         return read.numbers("zero_stage", rules.zero_stage)
+    if "data_parallel" in read.columns:
+        kinds = read.texts("data_parallel", "ddp")
+        return np.where(np.char.startswith(kinds, "fsdp"), 3.0, 0.0)
     if "use_distributed_optimizer" in read.columns:
         return np.where(read.shares(("use_distributed_optimizer",), 0.0) > 0, 1.0, 0.0)
     return np.full(read.rows, float(rules.zero_stage))
 
 
 def _recompute(
-    read: _Reader, shape: ModelShape, pp: Floats, vpp: Floats
+    read: ColumnReader, shape: ModelShape, pp: Floats, vpp: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """(share of layers recomputed whole, layers per checkpoint, attention recomputed)."""
     kind = read.texts("recompute_granularity", "none")
     flags = read.shares(("activation_checkpointing", "gradient_checkpointing"), 0.0)
+    if "disable_gradient_checkpointing" in read.columns:
+        flags = 1.0 - read.shares(("disable_gradient_checkpointing",), 0.0)
     whole = (kind == "full") | ((flags > 0) & (kind == "none"))
     method = read.texts("recompute_method", "uniform")
     layers = read.numbers("recompute_num_layers", 0)

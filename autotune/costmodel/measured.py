@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from autotune.costmodel.architectures import shape_for_row
+from autotune.costmodel.columns import Columns
 from autotune.costmodel.hardware import hardware_for_gpu
-from autotune.costmodel.layout import Columns
 from autotune.costmodel.model import CostModel
 from autotune.costmodel.workload import Workload, normal_precision
 from autotune.space.cluster import Cluster

@@ -81,17 +81,21 @@ def _state_bytes(
 ) -> tuple[Floats, Floats, Floats]:
     """(weights, gradients, optimizer) in bytes after ZeRO sharding and offload."""
     size = rules.weight_bytes or element_bytes(workload.precision)
-    ranks = layout.dp * layout.cp
+    ranks = layout.shard
     expert_ranks = np.maximum(ranks / layout.ep, 1.0)
     full = size == 4.0
     optimizer_bytes = rules.moment_bytes + (0.0 if full else rules.master_bytes)
     if workload.optimizer.lower() == "sgd":
         optimizer_bytes = 0.0 if full else rules.master_bytes
     weights, gradients, optimizer = (np.zeros(len(ordinary)) for _ in range(3))
+    if workload.optimizer.lower() == "adafactor":
+        optimizer_bytes -= rules.moment_bytes
+    gradient_bytes = rules.gradient_bytes * workload.trainable_share
+    optimizer_bytes *= workload.trainable_share
     for count, over in ((ordinary, ranks), (experts, expert_ranks)):
         weights += count * size / np.where(layout.zero >= 3, over, 1.0)
-        gradients += count * rules.gradient_bytes / np.where(layout.zero >= 2, over, 1.0)
-        gradients += count * np.where(over > 1, rules.bucket_bytes, 0.0)
+        gradients += count * gradient_bytes / np.where(layout.zero >= 2, over, 1.0)
+        gradients += count * np.where(over > 1, rules.bucket_bytes * workload.trainable_share, 0.0)
         optimizer += count * optimizer_bytes / np.where(layout.zero >= 1, over, 1.0)
     weights *= 1.0 - layout.offload_parameters
     optimizer *= 1.0 - layout.offload_optimizer
@@ -180,6 +184,7 @@ def memory_parts(
     tokens = layout.micro_batch * layout.seq / layout.cp
     vocab = padded_vocab(shape, rules, layout.tp)
     logits = tokens * vocab * (rules.logit_bytes / layout.tp + rules.whole_logit_bytes)
+    logits = logits * layout.logit_share
     flights = in_flight(layout)
     cuts = (layout.stages.first, layout.stages.middle, layout.stages.last)
     single = layout.pp == 1

@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from autotune.costmodel.compose import build_table
+from autotune.costmodel.columns import Columns, distinct_rows
+from autotune.costmodel.compose import compose
 from autotune.costmodel.constants import Constants, fitted_constants
-from autotune.costmodel.layout import Columns, complete_layout
+from autotune.costmodel.counts import total_parameters
+from autotune.costmodel.layout import complete_layout
 from autotune.costmodel.links import Fabric
 from autotune.costmodel.memory import memory_parts
 from autotune.costmodel.table import CostTable
@@ -67,7 +69,8 @@ class CostModel:
             seq_length=int(contract.seq_length),
             precision=str(contract.precision or "bf16"),
             optimizer=str(contract.optimizer or "adam"),
-            framework=str(space.framework),
+            framework=str(space.framework or "generic"),
+            trainable_share=_trainable_share(space),
         )
         return cls(space.model, space.cluster, workload)
 
@@ -89,14 +92,28 @@ class CostModel:
         ``columns`` maps canonical parameter names to arrays of one length (None: inactive);
         missing names take the framework's defaults.
         """
+        kept, row = distinct_rows(columns)
         layout = complete_layout(
-            columns, self.shape, self.workload, self.conventions, self.cluster.world_size
+            kept, self.shape, self.workload, self.conventions, self.cluster.world_size
         )
         memory = memory_parts(self.shape, layout, self.conventions, self.workload)
         time = time_parts(
             self.shape, layout, self.conventions, self.workload, self.hardware,
             Fabric.of(self.cluster),
         )  # fmt: skip
-        return build_table(
+        physics = compose(
             layout, time, memory, self.constants, self.peak_tflops * 1e12, self.capacity_gib
         )
+        return CostTable(physics, row, self.constants)
+
+
+def _trainable_share(space: Any) -> float:
+    """1, or what low-rank adapters on the attention projections add to a frozen model."""
+    rank = space.options.get("lora_rank")
+    if not rank:
+        return 1.0
+    shape: ModelShape = space.model
+    width = shape.num_attention_heads * shape.head_dim
+    heads = width + 2 * shape.num_query_groups * shape.head_dim
+    added = shape.num_layers * int(rank) * (2 * shape.hidden_size + width + heads)
+    return float(added / total_parameters(shape))

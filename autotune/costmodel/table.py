@@ -1,32 +1,26 @@
 """Predictions for a whole legal set at once: prepared once, predicted again for any constants.
 
-``CostTable`` holds what does not depend on fitted constants; predicting is a few matrix
-products and maxima over n rows, cheap enough for thousands of calls.
+Many parameters of a space change neither memory nor speed, so that rows share their physics:
+``CostTable`` computes each distinct layout once and hands the answer to all rows that have it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, ndtr
+from scipy.special import ndtr
 
-from autotune.costmodel.constants import MEMORY_CONSTANTS, NAMES, TIME_CONSTANTS, Constants
+from autotune.costmodel.constants import TIME_CONSTANTS, Constants
 from autotune.costmodel.memory import MEMORY_PARTS
-from autotune.costmodel.timing import DEVICE_WORK, STEP_OVERHEAD_S
+from autotune.costmodel.physics import PART_CONSTANT, TIME_PARTS, Physics
 
 Floats = npt.NDArray[np.float64]
-TIME_PARTS = (
-    "compute", "exposed_tp", "exposed_dp", "pipeline_bubble", "p2p", "recompute", "optimizer",
-    "host_overhead",
-)  # fmt: skip
-_COMPUTE = 3
-_SHARPNESS = 10.0
-_RETRY_SLOWDOWN = 0.3
-_MOST_SHOWN = 0.92
+Rows = npt.NDArray[np.intp]
+
+__all__ = ["MEMORY_PARTS", "TIME_PARTS", "CostTable", "Costs"]
 
 
 @dataclass(frozen=True)
@@ -64,190 +58,86 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """One evaluation of the time model: parts in s, and what their slopes need."""
-
-    parts: dict[str, Floats]
-    device: Floats
-    bubble_stretch: Floats
-    by_device: Floats
-    by_host: Floats
-    launch: Floats
-    wait: Floats
-    traffic: Floats
-    start: Floats
-    overhead: float
-    slow: Floats
-
-    @property
-    def total(self) -> Floats:
-        return np.asarray(sum(self.parts.values()))
-
-
-@dataclass(frozen=True)
 class CostTable:
-    """Prepared physics of n rows: seconds (n, work) and GiB (n, stage, part), nominal.
+    """n rows over distinct physics: ``row[i]`` says which layout row i has.
 
-    ``steady``, ``recompute`` and ``bubble`` have one column per DEVICE_WORK; ``host`` and
-    ``stall`` are the whole step's launches and waits in s; ``window`` is the share of a step
-    behind which the gradient reduction hides, ``window_each`` that of per-micro-batch traffic.
+    ``constants`` is the prior that predictions use when they are given no other.
     """
 
-    steady: Floats
-    recompute: Floats
-    bubble: Floats
-    host: Floats
-    stall: Floats
-    p2p: Floats
-    data_parallel: Floats
-    gather: Floats
-    data_parallel_latency: Floats
-    data_parallel_each: Floats
-    optimizer: Floats
-    window: Floats
-    window_each: Floats
-    memory: Floats
-    memory_by_constant: Floats
-    model_flops: Floats
-    tokens: Floats
-    gpus: Floats
-    peak_flops: float
-    capacity_gib: float
-    reported: int | None
-    retries_when_full: bool
+    physics: Physics
+    row: Rows
     constants: Constants
 
     def __len__(self) -> int:
-        return len(self.host)
+        return len(self.row)
+
+    @property
+    def capacity_gib(self) -> float:
+        """Device memory of one GPU, GiB."""
+        return self.physics.capacity_gib
+
+    @property
+    def tokens(self) -> Floats:
+        """Tokens of one optimizer step, whole cluster (n,)."""
+        return self.physics.tokens[self.row]
+
+    @property
+    def gpus(self) -> Floats:
+        """GPUs that each row uses (n,)."""
+        return self.physics.gpus[self.row]
+
+    @property
+    def model_flops(self) -> Floats:
+        """Model FLOPs of one optimizer step, whole cluster, recomputation not counted (n,)."""
+        return self.physics.model_flops[self.row]
 
     def take(self, rows: npt.ArrayLike) -> CostTable:
         """The same table for a subset of rows, in the order given."""
-        index = np.asarray(rows, dtype=np.intp)
-        picked: dict[str, Any] = {name: getattr(self, name)[index] for name in _ARRAYS}
-        return replace(self, **picked)
+        distinct, row = np.unique(self.row[np.asarray(rows, dtype=np.intp)], return_inverse=True)
+        return replace(self, physics=self.physics.take(distinct), row=row)
 
     @staticmethod
     def joined(tables: Sequence[CostTable]) -> CostTable:
         """Tables of several jobs on one kind of GPU under one framework, as one."""
-        columns: dict[str, Any] = {
-            name: np.concatenate([getattr(t, name) for t in tables]) for name in _ARRAYS
-        }
-        return replace(tables[0], **columns)
-
-    def _evaluate(self, mean: Floats) -> _Step:
-        factor = dict(zip(NAMES, np.exp(mean), strict=True))
-        device = np.array([factor[name] for name in DEVICE_WORK])
-        compute = self.steady[:, :_COMPUTE] @ device[:_COMPUTE]
-        exposed_tp = self.steady[:, _COMPUTE:] @ device[_COMPUTE:]
-        extra = self.recompute @ device
-        busy = compute + exposed_tp + extra
-        launch, wait = self.host * factor["host"], self.stall * factor["interference"]
-        occupied, by_device, by_host = _larger(busy, launch + wait)
-        stretch = occupied / busy
-        reduction = self.data_parallel * factor["data_parallel"]
-        each = self.data_parallel_each * factor["data_parallel"]
-        gather = self.gather * factor["data_parallel"]
-        exposed, exposed_slope = _left_over(reduction, self.window * occupied)
-        exposed_each, each_slope = _left_over(each, self.window_each * occupied)
-        start = self.data_parallel_latency * factor["data_parallel_latency"]
-        bubble = (self.bubble @ device) * stretch
-        pressure = self._pressure(mean)
-        overhead = float(STEP_OVERHEAD_S * factor["step_overhead"])
-        parts = {
-            "compute": compute,
-            "exposed_tp": exposed_tp,
-            "exposed_dp": exposed + exposed_each + gather + start,
-            "pipeline_bubble": bubble,
-            "p2p": self.p2p * factor["pipeline"],
-            "recompute": extra,
-            "optimizer": self.optimizer * factor["optimizer"],
-            "host_overhead": occupied - busy + overhead + (occupied + bubble) * pressure,
-        }
-        traffic = reduction * exposed_slope + each * each_slope + gather
-        return _Step(
-            parts, device, stretch, by_device, by_host, launch, wait, traffic, start, overhead,
-            1.0 + pressure,
-        )  # fmt: skip
-
-    def _slopes(self, step: _Step) -> Floats:
-        """d(step time in s) / d(log multiplier), (n, len(TIME_CONSTANTS))."""
-        out = np.zeros((len(self), len(TIME_CONSTANTS)))
-        stage = (self.steady + self.recompute) * step.by_device[:, None]
-        stage += self.bubble * step.bubble_stretch[:, None]
-        out[:, : len(DEVICE_WORK)] = stage * step.device * step.slow[:, None]
-        for name, seconds in (
-            ("host", step.launch * step.by_host * step.slow),
-            ("interference", step.wait * step.by_host * step.slow),
-            ("data_parallel", step.traffic),
-            ("data_parallel_latency", step.start),
-            ("pipeline", step.parts["p2p"]),
-            ("optimizer", step.parts["optimizer"]),
-            ("step_overhead", np.full(len(self), step.overhead)),
-        ):
-            out[:, TIME_CONSTANTS.index(name)] = seconds
-        return out
+        sizes = np.cumsum([0, *(len(table.physics) for table in tables)])
+        row = np.concatenate([t.row + start for t, start in zip(tables, sizes, strict=False)])
+        physics = Physics.joined([table.physics for table in tables])
+        return CostTable(physics, row, tables[0].constants)
 
     def time_by_part(self, mean: Floats) -> dict[str, Floats]:
         """Seconds by TIME_PARTS at the given log multipliers (all of NAMES)."""
-        return self._evaluate(mean).parts
+        parts = self.physics.evaluate(mean).parts
+        return {name: values[self.row] for name, values in parts.items()}
 
     def step_time(self, mean: Floats) -> Floats:
         """Step time in s at the given log multipliers."""
-        return self._evaluate(mean).total
+        return self.physics.evaluate(mean).total[self.row]
 
     def step_time_and_slopes(self, mean: Floats) -> tuple[Floats, Floats]:
         """(s, d log(step time) / d log multiplier (n, len(TIME_CONSTANTS)))."""
-        step = self._evaluate(mean)
-        total = step.total
-        return total, self._slopes(step) / total[:, None]
-
-    def _pressure(self, mean: Floats) -> Floats:
-        """Slow-down of a row that barely fits: the allocator empties its cache and retries."""
-        if not self.retries_when_full:
-            return np.zeros(len(self))
-        need = self.device_memory(mean) / self.capacity_gib
-        return np.asarray(expit((need - 0.955) / 0.01) * _RETRY_SLOWDOWN)
+        step = self.physics.evaluate(mean)
+        slopes = self.physics.slopes(step) / step.total[:, None]
+        return step.total[self.row], slopes[self.row]
 
     def memory_by_part(self, mean: Floats) -> Floats:
-        """GiB (n, stage, part) at the given log multipliers."""
-        return np.asarray(self.memory * np.exp(mean[len(TIME_CONSTANTS) :])[PART_CONSTANT])
-
-    def _stage_totals(self, mean: Floats, reserve: bool) -> tuple[Floats, Floats]:
-        """(GiB (n, stage), factors of the memory constants); the reserve counted or not."""
-        factors = np.exp(mean[len(TIME_CONSTANTS) :])
-        if not reserve:
-            factors[MEMORY_CONSTANTS.index("reserve")] = 0.0
-        return self.memory_by_constant @ factors, factors
-
-    def _shown(self, totals: Floats) -> Floats:
-        shown = totals.max(axis=1) if self.reported is None else totals[:, self.reported]
-        limit = _MOST_SHOWN * self.capacity_gib
-        return np.asarray(shown / (1.0 + (shown / limit) ** 12) ** (1.0 / 12))
+        """GiB (n, stage, part) of first, middle and last stage by MEMORY_PARTS."""
+        return self.physics.memory_by_part(mean)[self.row]
 
     def allocated(self, mean: Floats) -> Floats:
-        """GiB that the framework's log would show: without the reserve, on the printing rank.
-
-        A run that gets far enough to print cannot show more than the card holds.
-        """
-        return self._shown(self._stage_totals(mean, False)[0])
+        """GiB that the framework's log would show at the given log multipliers."""
+        return self.physics.allocated(mean)[self.row]
 
     def device_memory(self, mean: Floats) -> Floats:
         """GiB that the fullest GPU needs, reserve included."""
-        return np.asarray(self._stage_totals(mean, True)[0].max(axis=1))
+        return self.physics.device_memory(mean)[self.row]
 
     def memory_and_slopes(self, mean: Floats, allocated: bool) -> tuple[Floats, Floats]:
         """(GiB, d log(memory) / d log multiplier (n, len(MEMORY_CONSTANTS))).
 
         ``allocated`` chooses what the log shows instead of what the device holds.
         """
-        totals, factors = self._stage_totals(mean, not allocated)
-        stage = totals.argmax(axis=1)
-        if allocated and self.reported is not None:
-            stage = np.full(len(self), self.reported)
-        rows = np.arange(len(self))
-        need = totals[rows, stage]
-        slopes = self.memory_by_constant[rows, stage] * factors / need[:, None]
-        return (self._shown(totals) if allocated else need), slopes
+        value, slopes = self.physics.memory_and_slopes(mean, allocated)
+        return value[self.row], slopes[self.row]
 
     def predict(
         self, constants: Constants | None = None, covariance: Floats | None = None
@@ -257,60 +147,28 @@ class CostTable:
         ``covariance`` of all constants replaces the prior widths (a calibrator's posterior).
         """
         known = constants or self.constants
-        mean, k = known.mean, len(TIME_CONSTANTS)
+        mean, k, row, physics = known.mean, len(TIME_CONSTANTS), self.row, self.physics
         spread = np.diag(known.sigma**2) if covariance is None else covariance
-        step = self._evaluate(mean)
+        step = physics.evaluate(mean)
         total = step.total
-        fullest = self._stage_totals(mean, True)[0].argmax(axis=1)
+        fullest = physics.stage_totals(mean, True)[0].argmax(axis=1)
         factors = np.exp(mean[k:])[PART_CONSTANT]
-        memory = self.memory[np.arange(len(self)), fullest] * factors
-        device, memory_slopes = self.memory_and_slopes(mean, False)
-        time_var = _variance(self._slopes(step) / total[:, None], spread[:k, :k])
+        memory = physics.memory[np.arange(len(physics)), fullest] * factors
+        device, memory_slopes = physics.memory_and_slopes(mean, False)
+        time_var = _variance(physics.slopes(step) / total[:, None], spread[:k, :k])
         memory_var = _variance(memory_slopes, spread[k:, k:])
         return Costs(
-            step_time_s=total,
-            memory_gib=device,
-            allocated_gib=self.allocated(mean),
-            time_parts=step.parts,
-            memory_parts={name: memory[:, part] for part, name in enumerate(MEMORY_PARTS)},
-            time_sigma=np.sqrt(time_var + known.time_sigma**2),
-            memory_sigma=np.sqrt(memory_var + known.memory_sigma**2),
-            tokens_per_s_per_gpu=self.tokens / total / self.gpus,
-            mfu=self.model_flops / total / self.gpus / self.peak_flops,
+            step_time_s=total[row],
+            memory_gib=device[row],
+            allocated_gib=physics.allocated(mean)[row],
+            time_parts={name: values[row] for name, values in step.parts.items()},
+            memory_parts={name: memory[row, part] for part, name in enumerate(MEMORY_PARTS)},
+            time_sigma=np.sqrt(time_var + known.time_sigma**2)[row],
+            memory_sigma=np.sqrt(memory_var + known.memory_sigma**2)[row],
+            tokens_per_s_per_gpu=(physics.tokens / total / physics.gpus)[row],
+            mfu=(physics.model_flops / total / physics.gpus / physics.peak_flops)[row],
         )
-
-
-_SCALARS = ("peak_flops", "capacity_gib", "reported", "retries_when_full", "constants")
-_ARRAYS = tuple(item.name for item in fields(CostTable) if item.name not in _SCALARS)
-PART_CONSTANT = [
-    MEMORY_CONSTANTS.index(name)
-    for name in ("states", "states", "states", "activations", "temporary", "temporary", "reserve")
-]
 
 
 def _variance(slopes: Floats, covariance: Floats) -> Floats:
     return np.asarray(((slopes @ covariance) * slopes).sum(axis=1))
-
-
-def _larger(first: Floats, second: Floats) -> tuple[Floats, Floats, Floats]:
-    """A slightly rounded maximum, and its slopes to both arguments."""
-    top = np.maximum(first, second)
-    ratio = np.minimum(first, second) / top
-    square = ratio * ratio
-    low = square * (square * square) ** 2
-    grown = 1.0 + low
-    value = top * grown ** (1.0 / _SHARPNESS)
-    top_slope = grown ** (1.0 / _SHARPNESS - 1.0)
-    low_slope = np.where(ratio > 0, low / np.maximum(ratio, 1e-30), 0.0) * top_slope
-    ahead = first >= second
-    return value, np.where(ahead, top_slope, low_slope), np.where(ahead, low_slope, top_slope)
-
-
-def _left_over(work: Floats, window: Floats) -> tuple[Floats, Floats]:
-    """What of ``work`` remains once ``window`` seconds hide it, and the slope to ``work``.
-
-    A soft maximum: traffic as long as its window is never hidden quite whole.
-    """
-    gap = work - window
-    root = np.sqrt(gap**2 + 0.04 * work * window) + 1e-12
-    return 0.5 * (gap + root), 0.5 * (1.0 + (gap + 0.02 * window) / root)

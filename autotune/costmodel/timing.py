@@ -189,8 +189,9 @@ def _data_parallel(
         ordinary_time = fabric.half_collective(heaviest * width, ranks, stride)
         return ordinary_time + fabric.half_collective(expert_share * width, apart, spread)
 
-    reduce = half(rules.gradient_bytes)
-    gather = np.where(layout.zero >= 1, half(size), 0.0)
+    trained = workload.trainable_share
+    reduce = half(rules.gradient_bytes * trained)
+    gather = np.where(layout.zero >= 1, half(size * trained), 0.0)
     once = np.where(layout.zero >= 1, reduce, 2.0 * reduce)
     each = fabric.half_collective((heaviest + expert_share) * size * 3.0, ranks, stride)
     layers = np.maximum(np.maximum(layout.stages.first, layout.stages.middle), layout.stages.last)
@@ -215,6 +216,7 @@ def time_parts(
     rates = _Rates(hardware, workload, layout)
     forward = _layer_forward(shape, layout, rates, rules)
     layer = 3.0 * forward
+    layer[:, _column("matmul")] *= (2.0 + workload.trainable_share) / 3.0
     layer[:, _column("attention")] = 3.5 * forward[:, _column("attention")]
     recompute = forward * layout.recompute_full[:, None]
     attention_only = np.zeros_like(forward)
@@ -231,7 +233,7 @@ def time_parts(
     once, gather, latency, each = _data_parallel(shape, layout, rules, workload, fabric)
     ordinary, experts = local_parameters(shape, rules, layout)
     states = np.maximum(ordinary[0], ordinary[2]) + np.maximum(experts[0], experts[2])
-    states = states / np.where(layout.zero >= 1, layout.dp * layout.cp, 1.0)
+    states = states * workload.trainable_share / np.where(layout.zero >= 1, layout.shard, 1.0)
     offload = layout.offload_optimizer * states * 32.0 / (hardware.host_link.gb_per_s * 1e9)
     host = np.where(np.maximum(layout.fused_norm, layout.compiled) > 0, *HOST_LAYER_S[::-1])
     host = host + np.where(layout.tp > 1, HOST_COLLECTIVES_S, 0.0)

@@ -17,13 +17,17 @@ ReportedRank = Literal["peak", "last", "first"]
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained and how: batch in sequences, length in tokens, precision by name."""
+    """What is trained and how: batch in sequences, length in tokens, precision by name.
+
+    ``trainable_share`` is the part of the parameters that is trained: small with adapters.
+    """
 
     global_batch_size: int
     seq_length: int
     precision: str = "bf16"
     optimizer: str = "adam"
     framework: str = "generic"
+    trainable_share: float = 1.0
 
 
 @dataclass(frozen=True)
