@@ -21,6 +21,9 @@ def where(space: SearchSpace) -> str:
     return str(space.source or space.name)
 
 
+COMMON_OPTIONS = ("without_gpu",)
+"""Options that are read before any framework sees the space."""
+
 Allowed = type | tuple[ParameterValue, ...]
 """What a parameter may be: a type (float takes whole numbers too), or one of several values."""
 
@@ -49,7 +52,7 @@ def refuse_unknown(
             if value is not None and name not in elsewhere:
                 _check(name, value, parameters, f"{where(space)}: {framework}")
     for name in () if shared else space.options:
-        if name not in options:
+        if name not in options and name not in COMMON_OPTIONS:
             raise BadInput.unknown(f"{framework} option", name, options, where=where(space))
 
 
