@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ def apply_override(document: Document, override: str) -> None:
     """Set one dotted key; the value is YAML. Keys are judged by the validation that follows."""
     source = f"--set {override}"
     dotted, sign, text = override.partition("=")
-    keys: list[str | int] = [int(p) if p.isdigit() else p for p in dotted.strip().split(".")]
+    parts = dotted.strip().split(".")
+    keys: list[str | int] = [int(p) if re.fullmatch("[0-9]{1,6}", p) else p for p in parts]
     if not sign or "" in keys:
         raise BadInput(f"{source}: has to be key=value, such as trial.steps=20")
     value = parse_document(text, source).data

@@ -141,6 +141,8 @@ def test_overrides_go_through_the_same_validation(tmp_path):
         ("parameters.batch.values=[1,", "--set parameters.batch.values=[1,:2:1: not valid YAML"),
         ("parameters.batch.values=!!python/name:os.system x", "tag"),
         ("baseline.batch=3", "baseline.batch: batch=3 is not on offer"),
+        ("\u00b2=1", "unknown key"),
+        (f"constraints.{'9' * 5000}=a", "constraints has no key"),
         ("constraints=['nope > 1']", "constraints.0: expression 'nope > 1': unknown name"),
     ],
 )
