@@ -57,7 +57,9 @@ class TorchFramework:
             if name in space.parameters:
                 raise BadInput(f"{where}: {name} is a parameter and in options.flags as well")
         offered = {**space.choices, **{name: (value,) for name, value in fixed.items()}}
-        offered.setdefault("precision", (space.contract.precision,))
+        for name in CONTRACT_FLAGS:
+            if getattr(space.contract, name) is not None:
+                offered.setdefault(name, (getattr(space.contract, name),))
         for name, choices in offered.items():
             if name == "optimizer" and set(choices) <= set(OPTIMIZERS):
                 continue

@@ -198,7 +198,7 @@ def test_compiled_code_learns_the_same(program, scope, capsys):
     )
     assert finished.returncode == 0, finished.stdout
     found = [float(line[3]) for line in LINE.finditer(finished.stdout)]
-    assert found == pytest.approx(reference, rel=2e-5)
+    assert found == pytest.approx(reference, rel=2e-4)
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_a_reason(program):
