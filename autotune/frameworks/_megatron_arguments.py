@@ -8,12 +8,12 @@ OPTIONS; an option that is not in it is an error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks._megatron_flags import FLAGS
+from autotune.frameworks._space import COMMON_OPTIONS, located, user_path, where
 from autotune.space.model import ModelShape
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _OURS = ("--train-iters", "--load", "--save", "--mock-data", "--log-interval", "
 def check_options(options: Mapping[str, Any]) -> None:
     """BadInput for an option that is not in OPTIONS, or extra arguments that clash with ours."""
     for name in options:
-        if name not in OPTIONS:
+        if name not in OPTIONS and name not in COMMON_OPTIONS:
             raise BadInput.unknown("Megatron-LM option", name, OPTIONS, where="options")
     taken = {flag.flag: flag.name for flag in FLAGS}
     for argument in extra_arguments(options):
@@ -133,16 +133,6 @@ def _experts(model: ModelShape) -> list[str]:
     return arguments
 
 
-def located(space: SearchSpace, path: Any) -> str | None:
-    """A path of the options as an absolute one: relative ones start at the space's `cwd`.
-
-    A trial itself runs in its own folder, so that nothing it writes meets another's.
-    """
-    if not path:
-        return None
-    return str(Path(space.working_directory or ".").absolute() / Path(str(path)).expanduser())
-
-
 def data_arguments(space: SearchSpace, model: ModelShape, exporting: bool) -> list[str]:
     """Mock data and no tokenizer for a trial, the job's own for an export that has them.
 
@@ -155,12 +145,12 @@ def data_arguments(space: SearchSpace, model: ModelShape, exporting: bool) -> li
         return [*arguments, "--vocab-size", str(model.vocab_size)]
     if not options.get("data_path") or not options.get("tokenizer_type"):
         raise BadInput(
-            f"{space.source}: options: real data needs data_path and tokenizer_type "
+            f"{where(space)}: options: real data needs data_path and tokenizer_type "
             "(and tokenizer_model for most tokenizers)."
         )
     paths = options["data_path"]
     listed = paths if isinstance(paths, (list, tuple)) else [paths]
-    blend = [str(item) if _is_weight(item) else str(located(space, item)) for item in listed]
+    blend = [str(item) if _is_weight(item) else located(space, str(item)) for item in listed]
     arguments = ["--data-path", *blend, "--split", str(options.get("split", "99,1,0"))]
     arguments += ["--tokenizer-type", str(options["tokenizer_type"])]
     if options.get("tokenizer_model"):
@@ -197,8 +187,7 @@ def schedule_arguments(space: SearchSpace, context: RenderContext, steps: int) -
     ]  # fmt: skip
     if exporting:
         for name in ("load", "save"):
-            path = located(space, options.get(name))
-            arguments += [f"--{name}", path] if path else []
+            arguments += [f"--{name}", user_path(space, name)] if options.get(name) else []
         for name in ("save_interval", "ckpt_format"):
             if options.get(name) is not None:
                 arguments += [f"--{name.replace('_', '-')}", str(options[name])]

@@ -100,9 +100,14 @@ def setting(space: SearchSpace, config: Config, name: str, default: Any = None) 
 
 
 def user_path(space: SearchSpace, option: str) -> str:
-    """The path that an option names; a relative one is looked for beside the space file."""
-    path = Path(str(space.options[option])).expanduser()
+    """The path that an option names, as `located` finds it."""
+    return located(space, str(space.options[option]))
+
+
+def located(space: SearchSpace, path: str) -> str:
+    """A user's path; a relative one is looked for beside the space file."""
+    found = Path(path).expanduser()
     folder = space.working_directory
-    if not path.is_absolute() and folder is not None:
-        path = Path(folder) / path
-    return str(path)
+    if not found.is_absolute() and folder is not None:
+        found = Path(folder) / found
+    return str(found)

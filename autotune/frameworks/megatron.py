@@ -17,9 +17,15 @@ from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks import _megatron_arguments as arguments
 from autotune.frameworks import _megatron_flags as flags
-from autotune.frameworks._megatron_arguments import located
+from autotune.frameworks._environment import (
+    FROM_SPACE,
+    environment_only,
+    read_environment,
+    space_environment,
+    under_profiler,
+)
 from autotune.frameworks._megatron_rules import RULES
-from autotune.frameworks._placeholders import fill, matcher, placeholders, written
+from autotune.frameworks._space import user_path, where
 from autotune.logs import LogFormat, get_format
 from autotune.trial import Job
 
@@ -32,7 +38,6 @@ DEFAULT_STEPS = 20
 CLUSTER_FILE = "simulated_cluster.json"
 CHECKOUT = "Megatron-LM"
 """Where an export expects a checkout (or a link to one) when the space names none."""
-_NOT_FLAGS = ("framework", "seq_length")
 _CONNECTIONS = "CUDA_DEVICE_MAX_CONNECTIONS"
 
 
@@ -45,9 +50,10 @@ class Megatron:
     def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
         """What Megatron-LM refuses; BadInput for parameters or options it does not have."""
         _model(space)
-        elsewhere = {*_NOT_FLAGS, *_environment_only(space)}
-        flags.check_names([name for name in space.parameters if name not in elsewhere])
-        arguments.check_options(space.options)
+        if len(space.frameworks) == 1:
+            elsewhere = {"seq_length", *environment_only(space, flags.KNOWN)}
+            flags.check_names([name for name in space.parameters if name not in elsewhere])
+            arguments.check_options(space.options)
         return RULES
 
     def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
@@ -69,8 +75,8 @@ class Megatron:
             files[CLUSTER_FILE] = _cluster_json(space)
             argv += _simulation(context)
         return Job(
-            argv=(*_profiled(context), context.python, _program(space, runner, context), *argv),
-            env=_environment(space, config),
+            argv=under_profiler((context.python, _program(space, runner, context), *argv), context),
+            env={_CONNECTIONS: "1"} | space_environment(space, config),
             files=files,
             per="job" if runner == "simulated" else "rank",
             nodes=space.cluster.nodes,
@@ -91,11 +97,7 @@ class Megatron:
         values = flags.read_parameters(job.argv)
         values["seq_length"] = int(given["--seq-length"][0])
         values["framework"] = self.name
-        for name, text in space.env.items():
-            for parameter, said in (matcher(text)(job.env.get(name, "")) or {}).items():
-                offered = space.choices.get(parameter, ())
-                values[parameter] = next((item for item in offered if written(item) == said), None)
-        return values
+        return values | read_environment(space, job.env)
 
     def checkpoint_note(self, space: SearchSpace, config: Config) -> str | None:
         """What happens to the checkpoint named by ``options.load`` when the export runs.
@@ -129,7 +131,7 @@ def _model(space: SearchSpace) -> ModelShape:
         (space.contract.seq_length, "contract.seq_length"),
     ):
         if value is None:
-            raise BadInput(f"{space.source or space.name}: {key}: Megatron-LM needs it; add it.")
+            raise BadInput(f"{where(space)}: {key}: Megatron-LM needs it; add it.")
     assert space.model is not None
     return space.model
 
@@ -144,7 +146,8 @@ def _values(space: SearchSpace, config: Config) -> dict[str, ParameterValue]:
         "optimizer": "adam" if contract.optimizer in (None, "adamw") else contract.optimizer,
     }
     values |= {name: value for name, value in config.values.items() if value is not None}
-    return {k: v for k, v in values.items() if k not in ("framework", *_environment_only(space))}
+    elsewhere = {"framework", *environment_only(space, flags.KNOWN)}
+    return {name: value for name, value in values.items() if name not in elsewhere}
 
 
 def _runner(space: SearchSpace, context: RenderContext) -> str:
@@ -152,7 +155,7 @@ def _runner(space: SearchSpace, context: RenderContext) -> str:
         return "simulated"
     runner = space.runner or "pretrain_gpt"
     if runner not in RUNNERS:
-        raise BadInput.unknown("runner", runner, RUNNERS, where=f"{space.source}: runner")
+        raise BadInput.unknown("runner", runner, RUNNERS, where=f"{where(space)}: runner")
     return runner
 
 
@@ -167,12 +170,12 @@ def _program(space: SearchSpace, runner: str, context: RenderContext) -> str:
         if found is None:
             raise BadInput(f"runners/{runner}/train.py was not found; reinstall autotune.")
         return str(found)
-    folder = located(space, space.options.get("megatron_lm_dir"))
+    folder = user_path(space, "megatron_lm_dir") if space.options.get("megatron_lm_dir") else None
     if context.purpose == "export":
         return str(Path(folder or context.trial_dir / "Megatron-LM") / "pretrain_gpt.py")
     if not folder:
         raise BadInput(
-            f"{space.source or space.name}: options.megatron_lm_dir is not set: name a checkout "
+            f"{where(space)}: options.megatron_lm_dir is not set: name a checkout "
             "of https://github.com/NVIDIA/Megatron-LM (core_v0.12 or later), for instance with "
             "--set options.megatron_lm_dir=/opt/Megatron-LM, or use the simulated cluster."
         )
@@ -185,27 +188,10 @@ def _program(space: SearchSpace, runner: str, context: RenderContext) -> str:
     return str(program)
 
 
-def _environment(space: SearchSpace, config: Config) -> dict[str, str]:
-    """Megatron-LM's own need, then the space's variables with the config's values in them."""
-    environment = {_CONNECTIONS: "1"}
-    facts = space.facts(config)
-    for name, text in space.env.items():
-        value = fill(text, facts, f"{space.source or space.name}: env.{name}")
-        if value is not None:
-            environment[name] = value
-    return environment
-
-
-def _environment_only(space: SearchSpace) -> set[str]:
-    """Parameters that no flag stands for, but the environment does (``NCCL_ALGO: "{algo}"``)."""
-    named = {name for text in space.env.values() for name in placeholders(text)}
-    return {name for name in named if name not in flags.KNOWN}
-
-
 def _cluster_json(space: SearchSpace) -> str:
     if space.cluster.hardware is None:
         raise BadInput(
-            f"{space.source or space.name}: cluster: the simulated cluster needs to know its "
+            f"{where(space)}: cluster: the simulated cluster needs to know its "
             "GPUs: set cluster.gpu to a name of search_spaces/hardware/."
         )
     return space.cluster.model_dump_json(indent=1)
@@ -216,16 +202,6 @@ def _simulation(context: RenderContext) -> list[str]:
         "--sim-cluster", str(context.trial_dir / CLUSTER_FILE),
         "--sim-seed", str(context.simulation_seed),
         "--sim-time-compression", repr(context.time_compression),
-    ]  # fmt: skip
-
-
-def _profiled(context: RenderContext) -> list[str]:
-    if context.profiler != "nsys":
-        return []
-    output = str(context.trial_dir / "profile" / "nsys_rank%q{RANK}")
-    return [
-        "nsys", "profile", "--capture-range=cudaProfilerApi", "--capture-range-end=stop",
-        "--output", output,
     ]  # fmt: skip
 
 
@@ -250,6 +226,6 @@ def _sources(space: SearchSpace, config: Config, argv: list[str]) -> dict[str, s
     for item in contract:
         if sources.get(item) == "Megatron framework" or item == "--seq-length":
             sources[item] = "contract"
-    sources |= dict.fromkeys(space.env, "env of the space")
+    sources |= dict.fromkeys(space.env, FROM_SPACE)
     sources.setdefault(_CONNECTIONS, "Megatron-LM requires 1 under tensor or context parallelism")
     return sources
