@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping
 
 from autotune.errors import InfrastructureError
-from autotune.launchers.supervisor import looks_secret
+from autotune.launchers.host import looks_secret
 from autotune.study.paths import TrialPaths, make_private_folder, read_json, write_atomically
 from autotune.trial import Job
 

@@ -35,7 +35,7 @@ def to_provide(job: Job, folder: Path) -> list[str]:
 
 def environment(job: Job) -> Mapping[str, str]:
     """The job's environment; secrets are taken from the caller's environment at run time."""
-    from autotune.launchers.supervisor import looks_secret
+    from autotune.launchers.host import looks_secret
 
     return {name: value for name, value in sorted(job.env.items()) if not looks_secret(name)}
 

@@ -3,8 +3,8 @@
 A launcher is one file in this folder, named after itself, that sets ``LAUNCHER`` to a class
 whose instances have the members of :class:`Launcher`. A file dropped here, or an entry point
 in the group ``autotune.launchers``, is found by its name and picked up by the contract test
-unedited. Files whose names start with ``_`` are no launchers, nor are ``supervisor.py`` and
-``nvml.py``, which run on the nodes. Launchers never import each other.
+unedited. Files whose names start with ``_`` are no launchers, nor are those that
+run on the nodes (``supervisor.py`` and its neighbours). Launchers never import each other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from autotune.errors import BadInput
 from autotune.trial import GangStatus, Handle, Job
 
 ENTRY_POINT_GROUP = "autotune.launchers"
-NODE_SIDE = frozenset({"supervisor", "nvml"})
+NODE_SIDE = frozenset({"supervisor", "host", "rank", "nvml"})
 MEMBERS = ("name", "submit", "poll", "cancel", "survivors", "find")
 
 

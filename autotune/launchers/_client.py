@@ -16,7 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from autotune.launchers import _gang, supervisor
+from autotune.launchers import _gang, host
 from autotune.launchers._process import Processes, carriers, describe_process, same_boot
 from autotune.trial import GangStatus, Handle
 
@@ -70,7 +70,7 @@ class ClientGangs:
         _gang.request_cancel(Path(handle["trial_dir"]), grace_s, dump_stacks)
         alive = self.processes.alive(handle)
         if alive and not (Path(handle["trial_dir"]) / "supervisor.0.json").exists():
-            supervisor.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)
+            host.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)
         if alive and not self._clock.overdue(token, grace_s, dump_stacks):
             return
         complete = _gang.read_exits(Path(handle["trial_dir"]), token)
@@ -79,7 +79,7 @@ class ClientGangs:
                 bound = time.monotonic() + SWEEP_BOUND_S
                 self._sweeps[token] = (start_sweep(sweep, handle), bound)
             for pid, start_time in carriers(handle):
-                supervisor.send_signal(pid, start_time, signal.SIGKILL)
+                host.send_signal(pid, start_time, signal.SIGKILL)
 
     def survivors(self, handle: Handle) -> list[str]:
         """What carries the token on this host, and nodes of which nothing good is known yet."""
@@ -98,7 +98,7 @@ def start_sweep(argv: list[str], handle: Handle) -> subprocess.Popen[bytes]:
     with (Path(handle["trial_dir"]) / LOG).open("ab") as log:
         return subprocess.Popen(
             argv,
-            env=supervisor.allowed_environment(),
+            env=host.allowed_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

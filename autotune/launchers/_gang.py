@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autotune.errors import BadInput, InfrastructureError
-from autotune.launchers import supervisor
+from autotune.launchers import host, supervisor
 from autotune.trial import GangState, GangStatus, Job, RankExit
 
 SUPERVISOR = Path(supervisor.__file__)
@@ -124,7 +124,7 @@ def prepare(
     Values of secret-looking variables are in the returned environment only, never in a file.
     BadInput when a file would leave ``trial_dir``; InfrastructureError when the disk refuses.
     """
-    secrets = {name for name in job.env if supervisor.looks_secret(name)}
+    secrets = {name for name in job.env if host.looks_secret(name)}
     container = options.container_prefix
     program = Path(container[0]).name if container else ""
     argv = list(job.argv)
@@ -157,13 +157,13 @@ def prepare(
         write_files(job.files, trial_dir)
         if spec["container_program"]:
             (trial_dir / "containers").mkdir(mode=0o700, exist_ok=True)
-        supervisor.write_whole(str(trial_dir / "gang.json"), spec, durable=False)
+        host.write_whole(str(trial_dir / "gang.json"), spec, durable=False)
     except OSError as error:
         raise InfrastructureError(
             f"{trial_dir}: {error.strerror or error}. Free space or repair the file system, "
             "then `autotune resume`."
         ) from error
-    environment = supervisor.allowed_environment(secrets | set(options.pass_env))
+    environment = host.allowed_environment(secrets | set(options.pass_env))
     environment.update({name: job.env[name] for name in secrets})
     environment.update({"AUTOTUNE_TOKEN": token})
     return environment
@@ -231,22 +231,24 @@ def carried_argv(options: GangOptions, trial_dir: Path) -> list[str]:
     The supervisor is copied there, since nodes need not see the controller's installation;
     which part it is, srun or mpirun tell.
     """
-    for source in (SUPERVISOR, SUPERVISOR.with_name("nvml.py")):
-        shutil.copyfile(source, trial_dir / source.name)
-    script, gang = trial_dir.absolute() / SUPERVISOR.name, trial_dir.absolute() / "gang.json"
+    folder = trial_dir.absolute() / "node"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name in supervisor.NODE_FILES:
+        shutil.copyfile(SUPERVISOR.with_name(name), folder / name)
+    script, gang = folder / SUPERVISOR.name, trial_dir.absolute() / "gang.json"
     return [options.node_python, "-I", "-S", str(script), str(gang), "env"]
 
 
 def sweep_argv(options: GangOptions, trial_dir: Path, token: str) -> list[str]:
     """What an engine runs once on each node to end what carries a token."""
-    script = trial_dir.absolute() / SUPERVISOR.name
+    script = trial_dir.absolute() / "node" / SUPERVISOR.name
     return [options.node_python, "-I", "-S", str(script), "--sweep", token]
 
 
 def told_spec(trial_dir: Path | str) -> dict[str, Any]:
     """The gang's description as it was written; InfrastructureError when it is gone."""
     path = Path(trial_dir) / "gang.json"
-    spec = supervisor.read_object(str(path))
+    spec = host.read_object(str(path))
     if spec is None:
         raise InfrastructureError(f"{path}: missing or damaged; its gang cannot be followed.")
     return spec
@@ -256,7 +258,7 @@ def started_parts(trial_dir: Path, token: str) -> list[int]:
     """Indices of the parts whose supervisors have told that they started."""
     found = []
     for path in trial_dir.glob("supervisor.*.json"):
-        told = supervisor.read_object(str(path))
+        told = host.read_object(str(path))
         if told and told.get("token") == token:
             found.append(int(told["index"]))
     return sorted(found)
@@ -264,12 +266,12 @@ def started_parts(trial_dir: Path, token: str) -> list[int]:
 
 def read_exits(trial_dir: Path, token: str) -> list[dict[str, Any]] | None:
     """The exit records of all parts, by index; None until every one of them stands."""
-    spec = supervisor.read_object(str(trial_dir / "gang.json"))
+    spec = host.read_object(str(trial_dir / "gang.json"))
     if spec is None or spec.get("token") != token:
         return None
     records = []
     for index in range(int(spec["parts"])):
-        record = supervisor.read_object(str(trial_dir / f"exit.{index}.json"))
+        record = host.read_object(str(trial_dir / f"exit.{index}.json"))
         if record is None or record.get("token") != token:
             return None
         records.append(record)
@@ -347,4 +349,4 @@ def request_cancel(trial_dir: Path, grace_s: float, dump_stacks: bool) -> None:
     if not path.exists():
         with contextlib.suppress(OSError):
             request = {"grace_s": grace_s, "dump": dump_stacks}
-            supervisor.write_whole(str(path), request, durable=False)
+            host.write_whole(str(path), request, durable=False)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autotune.errors import InfrastructureError
-from autotune.launchers import supervisor
+from autotune.launchers import host
 from autotune.trial import Handle
 
 CLIENT_MARK = "AUTOTUNE_SUPERVISOR"
@@ -58,8 +58,8 @@ class Processes:
         """The handle of a live process on this host."""
         return {
             "pid": pid,
-            "start_time": (supervisor.process_stat(pid) or ("", 0, 0))[2],
-            "boot_id": supervisor.boot_id(),
+            "start_time": (host.process_stat(pid) or ("", 0, 0))[2],
+            "boot_id": host.boot_id(),
             "host": socket.gethostname(),
             "token": token,
             "trial_dir": str(trial_dir.absolute()),
@@ -68,7 +68,7 @@ class Processes:
 
     def find(self, trial_dir: Path, token: str) -> Handle | None:
         """The process that was started for this token, by the mark in its environment."""
-        for pid, _ in supervisor.marked(f"{CLIENT_MARK}={token}"):
+        for pid, _ in host.marked(f"{CLIENT_MARK}={token}"):
             return self.handle(pid, trial_dir, token)
         return None
 
@@ -77,19 +77,19 @@ class Processes:
         child = self._children.get(handle["pid"])
         if child is not None and child.poll() is not None:
             del self._children[handle["pid"]]
-        return same_boot(handle) and supervisor.lives(handle["pid"], handle["start_time"])
+        return same_boot(handle) and host.lives(handle["pid"], handle["start_time"])
 
 
 def same_boot(handle: Handle) -> bool:
     """Whether the handle's pids still mean something here."""
-    return bool(handle["boot_id"] == supervisor.boot_id())
+    return bool(handle["boot_id"] == host.boot_id())
 
 
 def carriers(handle: Handle) -> list[tuple[int, int]]:
     """(pid, start time) of this host's processes that carry the gang's token, but not ourselves."""
     if not same_boot(handle):
         return []
-    found = supervisor.marked(f"AUTOTUNE_TOKEN={handle['token']}")
+    found = host.marked(f"AUTOTUNE_TOKEN={handle['token']}")
     return [(pid, start_time) for pid, start_time in found if pid != os.getpid()]
 
 

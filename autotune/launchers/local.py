@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import BadInput, InfrastructureError
-from autotune.launchers import _gang, supervisor
+from autotune.launchers import _gang, host
 from autotune.launchers._process import Processes, carriers, describe_process, same_boot
 from autotune.trial import GangStatus, Handle, Job
 
@@ -46,7 +46,7 @@ class Local:
             )
         _gang.check_program(job, self.options, trial_dir)
         gpus = self._free_gpus(job)
-        plan = _gang.GangPlan(1, "node", "127.0.0.1", supervisor.free_port(), gpus)
+        plan = _gang.GangPlan(1, "node", "127.0.0.1", host.free_port(), gpus)
         env = _gang.prepare(job, trial_dir, token, self.options, plan)
         argv = _gang.supervisor_argv(self.options, trial_dir, "0")
         started = self._processes.start(argv, env, trial_dir, token, "supervisor.log")
@@ -80,10 +80,10 @@ class Local:
         if self._processes.alive(handle) and not overdue:
             if first:
                 _gang.request_cancel(Path(handle["trial_dir"]), grace_s, dump_stacks)
-                supervisor.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)
+                host.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)
             return
         for pid, start_time in carriers(handle):
-            supervisor.send_signal(pid, start_time, signal.SIGTERM if first else signal.SIGKILL)
+            host.send_signal(pid, start_time, signal.SIGTERM if first else signal.SIGKILL)
 
     def survivors(self, handle: Handle) -> list[str]:
         """Processes that still carry the gang's token, supervisor included."""
@@ -92,9 +92,9 @@ class Local:
 
     def find(self, trial_dir: Path, token: str) -> Handle | None:
         """The handle of a gang that was started for this token, from its records or /proc."""
-        spec = supervisor.read_object(str(trial_dir / "gang.json")) or {}
+        spec = host.read_object(str(trial_dir / "gang.json")) or {}
         common = {"launcher": self.name, "gpus": list(spec.get("gpus", ()))}
-        told = supervisor.read_object(str(trial_dir / "supervisor.0.json"))
+        told = host.read_object(str(trial_dir / "supervisor.0.json"))
         if told and told.get("token") == token:
             identity = {name: told[name] for name in ("start_time", "host", "boot_id")}
             return {**common, **Processes.handle(told["pid"], trial_dir, token), **identity}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autotune.errors import BadInput
-from autotune.launchers import _gang, supervisor
+from autotune.launchers import _gang, host
 from autotune.launchers._client import ClientGangs
 from autotune.trial import GangStatus, Handle, Job
 
@@ -68,7 +68,7 @@ class Mpi:
             _gang.check_program(job, self.options, trial_dir)
         per_node = max(1, job.gpus_per_node) if job.per == "rank" else 1
         parts = 1 if job.per == "job" else job.nodes * per_node
-        port = supervisor.free_port() if self.master_addr else 0
+        port = host.free_port() if self.master_addr else 0
         unit: Literal["node", "rank"] = "rank" if job.per == "rank" else "node"
         plan = _gang.GangPlan(parts, unit, self.master_addr, port)
         env = _gang.prepare(job, trial_dir, token, self.options, plan)

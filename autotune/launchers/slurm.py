@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import BadInput, InfrastructureError
-from autotune.launchers import _gang, _slurm_commands, supervisor
+from autotune.launchers import _gang, _slurm_commands, host
 from autotune.launchers._client import LOG, ClientGangs, last_line
 from autotune.launchers._process import carriers, describe_process
 from autotune.trial import GangStatus, Handle, Job
@@ -156,7 +156,7 @@ class Slurm:
             "job_id": job_id,
             "token": token,
             "trial_dir": str(trial_dir.absolute()),
-            "boot_id": supervisor.boot_id(),
+            "boot_id": host.boot_id(),
             "started_at": time.time(),
         }
 

@@ -2,9 +2,9 @@
 
 Why a process of its own: a controller that dies and comes back cannot wait for children that
 are not its own, and a training run must end at its deadline even if no controller ever
-returns. One file, standard library only, Python 3.8 or later, so that it can be copied to any
-node and run there as ``python -I -S supervisor.py TRIAL_DIR/gang.json INDEX`` (``env`` for
-INDEX: taken from the variables of mpirun or srun).
+returns. Standard library only, Python 3.8 or later: with its neighbours (``NODE_FILES``) it can
+be copied to any node and run there as ``python -I -S supervisor.py TRIAL_DIR/gang.json INDEX``
+(``env`` for INDEX: taken from the variables of mpirun or srun).
 
     TRIAL_DIR/gang.json            what to start (names of secret variables, never their values)
     TRIAL_DIR/supervisor.N.json    who runs part N: pid, start time, host, boot id
@@ -21,7 +21,6 @@ is mostly this file's start-up.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -29,12 +28,46 @@ import sys
 import time
 
 TYPE_CHECKING = False
+HERE = os.path.dirname(os.path.abspath(__file__))
+if TYPE_CHECKING or __package__:
+    from autotune.launchers.host import (
+        allowed_environment,
+        boot_id,
+        descendants,
+        free_port,
+        marked,
+        oom_kills,
+        own_address,
+        prctl,
+        process_stat,
+        read_object,
+        send_signal,
+        write_whole,
+    )
+    from autotune.launchers.rank import Rank, RankLog, start_process
+else:  # a script on a node: its neighbours lie beside it
+    sys.path.insert(0, HERE)
+    from host import (
+        allowed_environment,
+        boot_id,
+        descendants,
+        free_port,
+        marked,
+        oom_kills,
+        own_address,
+        prctl,
+        process_stat,
+        read_object,
+        send_signal,
+        write_whole,
+    )
+    from rank import Rank, RankLog, start_process
+
+    sys.path.remove(HERE)
 if TYPE_CHECKING:
     from typing import Any
 
-LINE_LIMIT = 64 * 1024
-SEGMENT_BYTES = 16 * 1024 * 1024
-TAIL_SEGMENTS = 3
+NODE_FILES = ("supervisor.py", "host.py", "rank.py", "nvml.py")
 PIPE_BYTES = 1024 * 1024
 TICK_S = 0.2
 ENDING_TICK_S = 0.02
@@ -42,373 +75,6 @@ LEFTOVER_GRACE_S = 2.0
 KILL_BOUND_S = 10.0
 DUMP_BOUND_S = 10.0
 RENDEZVOUS_BOUND_S = 120.0
-
-ALLOWED_NAMES = frozenset(
-    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR TEMP TERM HOSTNAME PWD "
-    "LD_LIBRARY_PATH LD_PRELOAD LIBRARY_PATH CPATH PYTHONPATH PYTHONUNBUFFERED PYTHONHASHSEED "
-    "VIRTUAL_ENV CC CXX MAX_JOBS MODULEPATH LOADEDMODULES XDG_CACHE_HOME XDG_RUNTIME_DIR "
-    "http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY "
-    "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE KRB5CCNAME".split()
-)
-ALLOWED_PREFIXES = tuple(
-    "LC_ CONDA_ CUDA_ NVIDIA_ NCCL_ OMP_ MKL_ OPENBLAS_ KMP_ GOMP_ TORCH PYTORCH_ TRITON_ GLOO_ "
-    "UCX_ FI_ OMPI_ OPAL_ ORTE_ PMIX_ PMI_ SLURM_ HF_ TRANSFORMERS_ DS_ DEEPSPEED_ MEGATRON_ "
-    "NVTE_ NEMO_ ROCR_ HIP_ HSA_ RCCL_ XLA_ APPTAINER_ SINGULARITY_ ENROOT_ PYXIS_ IBV_ "
-    "RDMAV_".split()
-)
-SECRET_PARTS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
-
-
-def looks_secret(name: str) -> bool:
-    """Whether a variable's name says that its value must never be written down."""
-    return any(part in name.upper() for part in SECRET_PARTS)
-
-
-def allowed_environment(names: frozenset[str] | set[str] = frozenset()) -> dict[str, str]:
-    """This process's environment as a trial may see it: an allow-list, and ``names`` asked for."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in names
-        or name in ALLOWED_NAMES
-        or (name.startswith(ALLOWED_PREFIXES) and not looks_secret(name))
-    }
-
-
-# ---- processes: known by (pid, start time), never by name ---------------------------------
-
-
-def process_stat(pid: int) -> tuple[str, int, int] | None:
-    """(state letter, parent pid, start time in clock ticks since boot); None when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rsplit(b")", 1)[1].split()
-    except (OSError, IndexError):
-        return None
-    return fields[0].decode(), int(fields[1]), int(fields[19])
-
-
-def lives(pid: int, start_time: int) -> bool:
-    """Whether this very process still runs: a zombie, or another with its pid, does not count."""
-    stat = process_stat(pid)
-    return stat is not None and stat[2] == start_time and stat[0] not in "ZX"
-
-
-def all_pids() -> list[int]:
-    """Every process of this host that we may see."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def marked(mark: str) -> list[tuple[int, int]]:
-    """(pid, start time) of live processes whose environment has the entry ``mark`` (NAME=VALUE)."""
-    found = []
-    wanted = b"\0" + mark.encode() + b"\0"
-    for pid in all_pids():
-        stat = process_stat(pid)
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                environment = b"\0" + file.read() + b"\0"
-        except OSError:
-            continue
-        if stat and stat[0] not in "ZX" and wanted in environment:
-            found.append((pid, stat[2]))
-    return found
-
-
-def descendants(root: int) -> list[tuple[int, int]]:
-    """(pid, start time) of all live processes below ``root``."""
-    stats = {pid: stat for pid in all_pids() for stat in [process_stat(pid)] if stat}
-    children: dict[int, list[int]] = {}
-    for pid, (_, parent, _) in stats.items():
-        children.setdefault(parent, []).append(pid)
-    found, queue = [], [root]
-    while queue:
-        for pid in children.get(queue.pop(), ()):
-            queue.append(pid)
-            if stats[pid][0] not in "ZX":
-                found.append((pid, stats[pid][2]))
-    return found
-
-
-def send_signal(pid: int, start_time: int, signum: int) -> bool:
-    """Signal this very process, never a stranger that got its pid; False when it is gone."""
-    try:
-        descriptor = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
-    except OSError:
-        descriptor = -1
-    try:
-        if not lives(pid, start_time):
-            return False
-        if descriptor >= 0:
-            signal.pidfd_send_signal(descriptor, signum)
-        else:
-            os.kill(pid, signum)
-    except (ProcessLookupError, PermissionError):
-        return False
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-    return True
-
-
-def boot_id() -> str:
-    """Names this boot of the host: a pid means nothing after a reboot."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def prctl(option: int, value: int) -> None:
-    """Linux prctl; does nothing where there is none."""
-    try:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        pass
-
-
-def oom_kills() -> int:
-    """How often the kernel's memory killer struck in this process's cgroup; -1 when not told."""
-    version2, version1 = "/sys/fs/cgroup", "/sys/fs/cgroup/memory"
-    try:
-        with open("/proc/self/cgroup") as file:
-            rows = [line.rstrip("\n").split(":", 2) for line in file]
-    except OSError:
-        return -1
-    candidates = []
-    for _, controllers, path in rows:
-        if "memory" in controllers.split(","):
-            candidates += [
-                version1 + path + "/memory.oom_control",
-                version1 + "/memory.oom_control",
-            ]
-        elif not controllers:
-            candidates += [version2 + path + "/memory.events", version2 + "/memory.events"]
-    for name in candidates:
-        try:
-            with open(name) as file:
-                counters = dict(line.split()[:2] for line in file)
-            return int(counters["oom_kill"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return -1
-
-
-# ---- files --------------------------------------------------------------------------------
-
-
-def write_whole(path: str, value: dict[str, Any], durable: bool = True) -> None:
-    """Write JSON so that a reader sees all of it or none; ``durable`` survives a power cut."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(value, file, sort_keys=True)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def read_object(path: str) -> dict[str, Any] | None:
-    """A JSON object from a file; None where there is none, or half of one."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-class RankLog:
-    """One rank's output as stamped lines in segments, the head and the tail of it kept.
-
-    Memory is bounded by one read and one unfinished line; disk by four segments. A disk that
-    refuses costs lines (``dropped`` bytes), never the trainer's progress.
-    """
-
-    def __init__(self, folder: str, rank: int, source: int) -> None:
-        self.stem = os.path.join(folder, f"rank{rank}.")
-        self.source = source
-        self.segment = 0
-        self.size = 0
-        self.dropped = 0
-        self.rest = b""
-        self.after_return = False
-        self.torn = False
-        self.file = self._open()
-
-    def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        return os.open(f"{self.stem}{self.segment:03d}.log", flags, 0o600)
-
-    def drain(self) -> int:
-        """Take what the pipe has now, at most one read: bytes taken, 0 at its end, -1 for none."""
-        try:
-            data = os.read(self.source, LINE_LIMIT)
-        except BlockingIOError:
-            return -1
-        if not data:
-            return 0
-        taken = len(data)
-        if self.after_return and data.startswith(b"\n"):
-            data = data[1:]
-        self.after_return = data.endswith(b"\r")
-        if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = (self.rest + data).split(b"\n")
-        self.rest = lines.pop()
-        if lines and len(lines[0]) > LINE_LIMIT:
-            lines[:1] = [lines[0][:LINE_LIMIT], lines[0][LINE_LIMIT:]]
-        if len(self.rest) >= LINE_LIMIT:
-            lines.append(self.rest[:LINE_LIMIT])
-            self.rest = self.rest[LINE_LIMIT:]
-        self._write(lines)
-        return taken
-
-    def close(self) -> None:
-        """Write the unfinished last line and close."""
-        if self.rest:
-            self._write([self.rest])
-            self.rest = b""
-        os.close(self.file)
-        os.close(self.source)
-
-    def _write(self, lines: list[bytes]) -> None:
-        if not lines:
-            return
-        stamp = b"%.6f\t" % time.monotonic()
-        block = stamp + (b"\n" + stamp).join(lines) + b"\n"
-        written = 0
-        try:
-            if self.size and self.size + len(block) > SEGMENT_BYTES:
-                self._rotate()
-            if self.torn:
-                os.write(self.file, b"\n")
-            written = os.write(self.file, block)
-        except OSError:
-            pass
-        self.torn = written not in (0, len(block))
-        self.size += written
-        self.dropped += len(block) - written
-
-    def _rotate(self) -> None:
-        full = self.file
-        self.segment += 1
-        self.size = 0
-        self.file = self._open()
-        os.close(full)
-        gone = self.segment - TAIL_SEGMENTS
-        if gone > 0:
-            os.unlink(f"{self.stem}{gone:03d}.log")
-
-
-# ---- starting -----------------------------------------------------------------------------
-
-
-class Rank:
-    """One started process of the gang and how it ended."""
-
-    def __init__(self, rank: int, pid: int, log: RankLog) -> None:
-        self.rank = rank
-        self.pid = pid
-        self.log: RankLog = log
-        self.start_time = (process_stat(pid) or ("", 0, 0))[2]
-        self.code: int | None = None
-        self.signal: int | None = None
-        self.ended_s: float | None = None
-        self.ended_by_us = False
-
-    def reaped(self, status: int, ending: bool) -> None:
-        """Record the wait status; ``ending``: we had begun to end the gang by then."""
-        self.ended_s = time.monotonic()
-        self.ended_by_us = ending
-        if os.WIFSIGNALED(status):
-            self.signal = os.WTERMSIG(status)
-        else:
-            self.code = os.WEXITSTATUS(status)
-
-    @property
-    def failed(self) -> bool:
-        """Whether it ended badly and of itself."""
-        return self.ended_s is not None and self.code != 0 and not self.ended_by_us
-
-    def record(self) -> dict[str, Any]:
-        """Its part of the exit record."""
-        names = ("rank", "pid", "start_time", "code", "signal", "ended_s", "ended_by_us")
-        return {**{name: getattr(self, name) for name in names}, "dropped": self.log.dropped}
-
-
-def start_process(
-    argv: list[str], env: dict[str, str], cwd: str, output: int, group: int, umask: int
-) -> int:
-    """Fork and execute; returns the pid. OSError when the program or folder cannot be used.
-
-    The child joins process group ``group`` (0: leads a new one) and dies with this process.
-    """
-    ready, failure = os.pipe()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-            if os.getppid() != parent:
-                os._exit(127)
-            os.setpgid(0, group)
-            for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
-                signal.signal(signum, signal.SIG_DFL)
-            os.umask(umask)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            os.chdir(cwd)
-            os.execvpe(argv[0], argv, env)
-        except OSError as error:
-            os.write(failure, str(error.errno or 0).encode())
-        finally:
-            os._exit(127)
-    os.close(failure)
-    with os.fdopen(ready, "rb") as pipe:
-        refused = pipe.read()
-    if refused:
-        os.waitpid(pid, 0)
-        number = int(refused)
-        missing = argv[0] if os.path.isdir(cwd) else cwd
-        raise OSError(number, os.strerror(number), missing)
-    return pid
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on here now, below the range of outgoing connections."""
-    import socket
-
-    for attempt in range(200):
-        port = 10000 + (int.from_bytes(os.urandom(4), "big") + attempt) % 22000
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("", port))
-            except OSError:
-                continue
-            return port
-    raise OSError("no free TCP port between 10000 and 32000")
-
-
-def own_address() -> str:
-    """An address of this host that other nodes can reach: that of the default route."""
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # documentation range; nothing is sent
-            return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostname()
-
-
-# ---- the gang's part on this node ---------------------------------------------------------
 
 
 class Supervisor:
@@ -746,16 +412,15 @@ class Supervisor:
 
 def start_sampler() -> Any:
     """Begin to sample this node's GPUs; None where there is no NVML (nvml.py lies beside us)."""
-    here = os.path.dirname(os.path.abspath(__file__))
     try:
         import ctypes
 
         ctypes.CDLL(os.environ.get("AUTOTUNE_NVML_LIBRARY", "libnvidia-ml.so.1"))
-        sys.path.insert(0, here)
+        sys.path.insert(0, HERE)
         try:
             import nvml
         finally:
-            sys.path.remove(here)
+            sys.path.remove(HERE)
         return nvml.start_sampler(os.getpid())
     except (ImportError, OSError):
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.launchers.supervisor import free_port
+from autotune.launchers.host import free_port
 
 
 class Postgres:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.launchers import supervisor
+from autotune.launchers import host
 from tests.controller.conftest import Cli, cli, started
 
 __all__ = ["cli", "started"]
@@ -54,9 +54,7 @@ def leftovers(folder: Path, within_s: float = 10.0) -> list[int]:
     deadline = time.monotonic() + within_s
     while True:
         alive = [
-            pid
-            for token in tokens_of(folder)
-            for pid, _ in supervisor.marked(f"AUTOTUNE_TOKEN={token}")
+            pid for token in tokens_of(folder) for pid, _ in host.marked(f"AUTOTUNE_TOKEN={token}")
         ]
         if not alive or time.monotonic() > deadline:
             return alive

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from autotune.launchers import end_gang, get_launcher, supervisor
+from autotune.launchers import end_gang, get_launcher, host
 from tests.launchers.gangs import actor_job, opened, wait_until
 
 PROGRAM = """
@@ -44,7 +44,7 @@ def test_f02_found_by_its_token_before_it_has_told_anything(tmp_path: Path) -> N
     (tmp_path / "supervisor.0.json").unlink()
     local = get_launcher("local")
     handle = local.find(tmp_path, "token-f02-b")
-    assert handle is not None and supervisor.lives(handle["pid"], handle["start_time"])
+    assert handle is not None and host.lives(handle["pid"], handle["start_time"])
     assert local.find(tmp_path, "token-f02-c") is None
     assert end_gang(local, handle, 1.0) == []
 

@@ -9,7 +9,6 @@ from subprocess import Popen
 
 from tests.controller.conftest import Cli
 
-
 RUN = ("run", "--space", "slow.yaml", "--study", "s", "--sampler", "random")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.launchers import end_gang, supervisor
+from autotune.launchers import end_gang, host
 from tests.launchers.gangs import actor_job, log_text, opened, wait_until
 
 
@@ -25,8 +25,8 @@ def test_f07_left_behind_by_a_rank_that_ended(tmp_path: Path, kind: str) -> None
         status = gangs.finish(handle)
         assert status.exits[0].code == 0
         pid = orphan_of(Path(handle["trial_dir"]))
-        assert supervisor.process_stat(pid) is None
-        assert supervisor.read_object(f"{handle['trial_dir']}/exit.0.json")["leftovers"] == 1
+        assert host.process_stat(pid) is None
+        assert host.read_object(f"{handle['trial_dir']}/exit.0.json")["leftovers"] == 1
 
 
 @pytest.mark.parametrize("kind", ["orphan", "orphan=bare"])
@@ -34,10 +34,10 @@ def test_f07_ended_with_a_cancelled_gang(tmp_path: Path, kind: str) -> None:
     with opened("local", tmp_path) as gangs:
         handle = gangs.start(actor_job(kind, "sleep=60"))
         pid = orphan_of(Path(handle["trial_dir"]))
-        assert supervisor.process_stat(pid) is not None
+        assert host.process_stat(pid) is not None
         assert os.getsid(pid) != handle["pid"]
         assert end_gang(gangs.launcher, handle, 0.3) == []
-        assert supervisor.process_stat(pid) is None
+        assert host.process_stat(pid) is None
 
 
 def test_f07_found_by_token_when_the_supervisor_was_killed(tmp_path: Path) -> None:
@@ -48,5 +48,5 @@ def test_f07_found_by_token_when_the_supervisor_was_killed(tmp_path: Path) -> No
         assert gangs.finish(handle).state == "lost"
         assert any(str(pid) in text for text in gangs.launcher.survivors(handle))
         assert end_gang(gangs.launcher, handle, 0.3) == []
-        stat = supervisor.process_stat(pid)  # reaping it is now up to this machine's init
+        stat = host.process_stat(pid)  # reaping it is now up to this machine's init
         assert stat is None or stat[0] in "ZX"

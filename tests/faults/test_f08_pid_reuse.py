@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from autotune.launchers import end_gang, supervisor
+from autotune.launchers import end_gang, host
 from tests.launchers.gangs import actor_job, opened
 
 
@@ -32,12 +32,12 @@ def test_f08_a_handle_whose_pid_now_belongs_to_a_stranger(tmp_path: Path) -> Non
 def test_f08_signals_need_the_right_start_time() -> None:
     stranger = subprocess.Popen(["sleep", "60"])
     try:
-        start_time = supervisor.process_stat(stranger.pid)[2]
-        assert not supervisor.send_signal(stranger.pid, start_time - 1, signal.SIGKILL)
+        start_time = host.process_stat(stranger.pid)[2]
+        assert not host.send_signal(stranger.pid, start_time - 1, signal.SIGKILL)
         assert stranger.poll() is None
-        assert supervisor.send_signal(stranger.pid, start_time, signal.SIGKILL)
+        assert host.send_signal(stranger.pid, start_time, signal.SIGKILL)
         assert stranger.wait() == -signal.SIGKILL
-        assert not supervisor.send_signal(stranger.pid, start_time, signal.SIGKILL)
+        assert not host.send_signal(stranger.pid, start_time, signal.SIGKILL)
     finally:
         stranger.kill()
         stranger.wait()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from autotune.launchers import supervisor
+from autotune.launchers import host
 from tests.launchers.gangs import actor_job, log_text, opened, wait_until
 
 
 def zombies_below(parent: int) -> list[int]:
     """Children of a process that wait to be reaped."""
-    stats = {pid: supervisor.process_stat(pid) for pid in supervisor.all_pids()}
+    stats = {pid: host.process_stat(pid) for pid in host.all_pids()}
     return [pid for pid, stat in stats.items() if stat and stat[1] == parent and stat[0] == "Z"]
 
 

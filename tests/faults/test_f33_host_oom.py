@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.launchers import supervisor
+from autotune.launchers import host
 from tests.launchers.gangs import actor_job, need, opened
 
 VERSION1 = Path("/sys/fs/cgroup/memory")
@@ -48,11 +48,11 @@ def small_cgroup() -> Iterator[Path]:
 
 
 def test_f33_a_rank_killed_for_host_memory(small_cgroup: Path, tmp_path: Path) -> None:
-    before = supervisor.oom_kills()
+    before = host.oom_kills()
     assert before >= 0
     with opened("local", tmp_path) as gangs:
         status, _ = gangs.run(actor_job("eat=2000"))
-    assert supervisor.oom_kills() > before
+    assert host.oom_kills() > before
     assert status.oom_kill
     assert status.exits[0].signal == signal.SIGKILL
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from autotune.launchers import Launcher, end_gang, get_launcher, supervisor
+from autotune.launchers import Launcher, end_gang, get_launcher, host
 from autotune.trial import GangStatus, Handle, Job
 
 ACTOR = Path(__file__).with_name("actor.py")
@@ -88,7 +88,7 @@ def opened(name: str, folder: Path, options: dict[str, Any] | None = None) -> It
         left = [end_gang(gangs.launcher, handle, 0.5) for handle in gangs.started]
     assert [some for some in left if some] == []
     for handle in gangs.started:
-        assert supervisor.marked(f"AUTOTUNE_TOKEN={handle['token']}") == []
+        assert host.marked(f"AUTOTUNE_TOKEN={handle['token']}") == []
 
 
 def engine(name: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autotune.errors import BadInput
-from autotune.launchers import Launcher, end_gang, get_launcher, supervisor
+from autotune.launchers import Launcher, end_gang, get_launcher, host
 from tests.launchers.gangs import Gangs, actor_job, log_text, wait_until
 
 PLACES = "RANK,LOCAL_RANK,WORLD_SIZE,LOCAL_WORLD_SIZE,NODE_RANK,NNODES,MASTER_ADDR,MASTER_PORT"
@@ -90,7 +90,7 @@ def test_cancel_leaves_nothing(anywhere: Gangs) -> None:
     assert end_gang(anywhere.launcher, handle, 0.5) == []
     status = anywhere.launcher.poll(handle)
     assert status.state == "exited" and status.cancelled, status
-    assert supervisor.marked(f"AUTOTUNE_TOKEN={handle['token']}") == []
+    assert host.marked(f"AUTOTUNE_TOKEN={handle['token']}") == []
     anywhere.launcher.cancel(handle, 0.5)
 
 

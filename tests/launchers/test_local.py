@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from autotune.errors import BadInput, InfrastructureError
-from autotune.launchers import end_gang, get_launcher, supervisor
+from autotune.launchers import end_gang, get_launcher, host
 from autotune.trial import Job
 from tests.launchers.gangs import Gangs, actor_job, log_text, wait_until
 
@@ -173,4 +173,4 @@ def test_a_restarted_host_is_lost(local: Gangs) -> None:
     elsewhere = {**handle, "boot_id": "another boot"}
     assert local.launcher.poll(elsewhere).state == "lost"
     local.launcher.cancel(elsewhere, 0.0)
-    assert supervisor.lives(handle["pid"], handle["start_time"])
+    assert host.lives(handle["pid"], handle["start_time"])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from autotune.errors import BadInput
-from autotune.launchers import end_gang, get_launcher, supervisor
+from autotune.launchers import end_gang, get_launcher, host
 from autotune.trial import Job
 from tests.engines import two_hosts
 from tests.launchers.gangs import Gangs, actor_job, log_text, need, wait_until
@@ -135,7 +135,7 @@ def test_a_killed_mpirun_leaves_nothing(make_gangs, options) -> None:
         wait_until(lambda rank=rank: "up" in log_text(Path(handle["trial_dir"]), rank))
     os.kill(handle["pid"], signal.SIGKILL)
     assert end_gang(gangs.launcher, handle, 0.5) == []
-    assert supervisor.marked(f"AUTOTUNE_TOKEN={handle['token']}") == []
+    assert host.marked(f"AUTOTUNE_TOKEN={handle['token']}") == []
 
 
 def test_two_hosts_share_one_rendezvous(far: Gangs) -> None:

@@ -11,8 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from autotune.launchers import nvml, supervisor
+from autotune.launchers import host, rank, supervisor
 from tests.launchers.gangs import Gangs, actor_job, log_text, wait_until
+
+NODE = Path(supervisor.__file__).parent
 
 
 def record(trial_dir: Path, index: int = 0) -> dict:
@@ -21,21 +23,21 @@ def record(trial_dir: Path, index: int = 0) -> dict:
 
 
 def test_runs_on_a_bare_python_3_8_grammar() -> None:
-    for module in (supervisor, nvml):
-        source = Path(module.__file__).read_text()
-        tree = ast.parse(source, feature_version=(3, 8))
+    for name in supervisor.NODE_FILES:
+        tree = ast.parse((NODE / name).read_text(), feature_version=(3, 8))
         imported = {
             alias.name.partition(".")[0]
             for node in ast.walk(tree)
             if isinstance(node, ast.Import)
             for alias in node.names
         }
-        assert imported - {"nvml"} <= set(sys.stdlib_module_names)
+        assert imported - {"nvml", "host", "rank"} <= set(sys.stdlib_module_names)
 
 
 def test_a_copied_supervisor_runs_alone(tmp_path: Path) -> None:
-    copy = tmp_path / "elsewhere.py"
-    copy.write_text(Path(supervisor.__file__).read_text())
+    for name in supervisor.NODE_FILES:
+        (tmp_path / name).write_text((NODE / name).read_text())
+    copy = tmp_path / "supervisor.py"
     spec = {
         "version": 1, "token": "t", "argv": ["sh", "-c", "echo hello; exit 3"], "env": {},
         "inherit": [], "cwd": None, "per": "job", "nodes": 1, "gpus_per_node": 0,
@@ -110,7 +112,7 @@ def test_the_deadline_holds_without_any_controller(tmp_path: Path) -> None:
     wait_until((tmp_path / "exit.0.json").exists, 15.0)
     assert record(tmp_path)["ended_by"] == "deadline"
     assert record(tmp_path)["ranks"][0]["signal"] == signal.SIGTERM
-    wait_until(lambda: not supervisor.marked("AUTOTUNE_TOKEN=deadline-token"))
+    wait_until(lambda: not host.marked("AUTOTUNE_TOKEN=deadline-token"))
 
 
 def test_the_deadline_kills_what_ignores_term(make_gangs) -> None:
@@ -188,7 +190,7 @@ def test_rusage_and_times_are_recorded(local: Gangs) -> None:
 
 def test_a_full_disk_never_blocks_the_trainer(tmp_path: Path) -> None:
     source, sink = os.pipe()
-    log = supervisor.RankLog(str(tmp_path), 0, source)
+    log = rank.RankLog(str(tmp_path), 0, source)
     os.close(log.file)
     log.file = os.open("/dev/full", os.O_WRONLY)
     os.write(sink, b"lost\n" * 1000)
@@ -208,7 +210,7 @@ def test_a_full_disk_never_blocks_the_trainer(tmp_path: Path) -> None:
 
 def test_half_a_record_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text('{"a": 1')
-    assert supervisor.read_object(str(tmp_path / "half.json")) is None
-    supervisor.write_whole(str(tmp_path / "whole.json"), {"a": 1})
-    assert supervisor.read_object(str(tmp_path / "whole.json")) == {"a": 1}
+    assert host.read_object(str(tmp_path / "half.json")) is None
+    host.write_whole(str(tmp_path / "whole.json"), {"a": 1})
+    assert host.read_object(str(tmp_path / "whole.json")) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotune.launchers import supervisor
+from autotune.launchers import rank
 from autotune.logs.tail import LogLine, TrialLogs
 
 
@@ -108,7 +108,7 @@ def test_what_a_rank_writes_is_what_is_read(
     (trial / "logs").mkdir()
     source, sink = os.pipe()
     os.set_blocking(source, False)
-    log = supervisor.RankLog(str(trial / "logs"), 3, source)
+    log = rank.RankLog(str(trial / "logs"), 3, source)
     logs = TrialLogs(trial)
     seen = []
     for piece in pieces:
