@@ -127,7 +127,7 @@ def pooled(records: Sequence[dict[str, Any]], origin: str) -> dict[str, Any]:
         spread = float(np.sqrt(means.var() + inner)) if len(records) > 1 else wide[name]
         sigma = max(0.6 * wide[name], min(spread, 1.5 * wide[name]))
         constants[name] = {"mean": round(float(means.mean()), 4), "sigma": round(float(sigma), 4)}
-    return {"origin": origin, "time_sigma": 0.15, "memory_sigma": 0.12, "constants": constants}
+    return {"origin": origin, "time_sigma": 0.1, "memory_sigma": 0.1, "constants": constants}
 
 
 def fit_all(tasks: Sequence[Task]) -> Records:

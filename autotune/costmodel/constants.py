@@ -50,8 +50,8 @@ class Constants:
 
     mean: Floats
     sigma: Floats
-    time_sigma: float = 0.25
-    memory_sigma: float = 0.15
+    time_sigma: float = 0.1
+    memory_sigma: float = 0.1
     origin: str = "nominal physics"
 
     def __getitem__(self, name: str) -> float:
@@ -117,7 +117,7 @@ def fitted_record(
         merged["origin"] = f"never fitted for {hardware.name}/{framework}: " + "; ".join(
             str(part["origin"]) for part in (base, chip) if part
         )
-        merged["time_sigma"], merged["memory_sigma"] = 0.15, 0.12
+        merged["time_sigma"], merged["memory_sigma"] = 0.1, 0.1
     return merged
 
 

@@ -30,7 +30,8 @@ class LayerCounts:
         return self.attention + self.mlp + self.experts + self.replicated
 
 
-def _norm(shape: ModelShape, width: int) -> int:
+def norm_parameters(shape: ModelShape, width: int) -> int:
+    """Parameters of one norm over ``width`` elements."""
     return width * (2 if shape.normalization == "LayerNorm" else 1)
 
 
@@ -42,11 +43,11 @@ def _attention(shape: ModelShape) -> tuple[int, int]:
         rope = shape.qk_pos_emb_head_dim or 0
         value = shape.v_head_dim or nope
         query_width = heads * (nope + rope)
-        replicated = h * (shape.kv_lora_rank + rope) + _norm(shape, shape.kv_lora_rank)
+        replicated = h * (shape.kv_lora_rank + rope) + norm_parameters(shape, shape.kv_lora_rank)
         if shape.q_lora_rank is None:
             query = h * query_width
         else:
-            replicated += h * shape.q_lora_rank + _norm(shape, shape.q_lora_rank)
+            replicated += h * shape.q_lora_rank + norm_parameters(shape, shape.q_lora_rank)
             query = shape.q_lora_rank * query_width
         sharded = query + shape.kv_lora_rank * heads * (nope + value) + heads * value * h
         return sharded, replicated
@@ -71,7 +72,7 @@ def dense_layer(shape: ModelShape) -> LayerCounts:
     """Parameters of a layer with an ordinary MLP."""
     attention, replicated = _attention(shape)
     mlp, mlp_replicated = _mlp(shape, shape.ffn_hidden_size)
-    norms = 2 * _norm(shape, shape.hidden_size)
+    norms = 2 * norm_parameters(shape, shape.hidden_size)
     return LayerCounts(attention, mlp, 0, replicated + mlp_replicated + norms)
 
 
@@ -87,7 +88,7 @@ def expert_layer(shape: ModelShape) -> LayerCounts:
         shared, shared_replicated = _mlp(shape, shape.moe_shared_expert_intermediate_size)
         replicated += shared_replicated
     router = shape.hidden_size * shape.num_experts
-    norms = 2 * _norm(shape, shape.hidden_size)
+    norms = 2 * norm_parameters(shape, shape.hidden_size)
     return LayerCounts(attention, shared, experts, replicated + router + norms)
 
 
@@ -114,7 +115,7 @@ def total_parameters(shape: ModelShape) -> int:
     layers = (shape.num_layers - sparse) * dense_layer(shape).total
     layers += sparse * expert_layer(shape).total
     head = 0 if shape.tie_embeddings else shape.vocab_size * shape.hidden_size
-    return layers + embedding_parameters(shape) + head + _norm(shape, shape.hidden_size)
+    return layers + embedding_parameters(shape) + head + norm_parameters(shape, shape.hidden_size)
 
 
 def active_parameters(shape: ModelShape) -> int:

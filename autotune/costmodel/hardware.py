@@ -67,7 +67,7 @@ def hardware_from_bench(
         "vendor": result.get("vendor", start.vendor),
         "memory_gib": float(result["memory_gib"]),
         "memory_gb_per_s": float(result["memory"]["copy_gb_per_s"]),
-        "tflops": {key: round(value, 4) for key, value in sorted(rates.items())},
+        "tflops": {key: float(f"{value:.4g}") for key, value in sorted(rates.items())},
         "gpus_per_node": int(result.get("gpus_per_node", 1)),
         "host_memory_gib": float(result.get("host_memory_gib", start.host_memory_gib)),
         "sms": result.get("sms"),

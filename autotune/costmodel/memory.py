@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from autotune.costmodel.counts import dense_layer, expert_layer, expert_layer_count
+from autotune.costmodel.counts import (
+    dense_layer,
+    expert_layer,
+    expert_layer_count,
+    norm_parameters,
+)
 from autotune.costmodel.layout import Layout
 from autotune.costmodel.workload import Conventions, Workload, element_bytes
 from autotune.space.model import ModelShape
@@ -65,6 +70,7 @@ def local_parameters(
     positions = 0
     if shape.position_embedding_type == "learned_absolute":
         positions = shape.max_position_embeddings * shape.hidden_size
+    head = head + norm_parameters(shape, shape.hidden_size)
     single = layout.pp == 1
     cuts = layout.stages
     ordinary = [

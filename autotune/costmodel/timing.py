@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from autotune.costmodel.constants import TIME_CONSTANTS
-from autotune.costmodel.counts import expert_layer_count
+from autotune.costmodel.counts import expert_layer_count, flops_per_token
 from autotune.costmodel.layout import Layout
 from autotune.costmodel.links import Fabric
 from autotune.costmodel.memory import local_parameters, padded_vocab
@@ -253,12 +252,7 @@ def time_parts(
 
 
 def _model_flops(shape: ModelShape, layout: Layout) -> Floats:
-    from autotune.costmodel.counts import flops_per_token
-
     batch_tokens = layout.microbatches * layout.micro_batch * layout.dp * layout.seq
-    return np.asarray(batch_tokens * flops_per_token(shape, int(layout.seq[0])))
-
-
-def constant_index(name: str) -> int:
-    """Position of a time constant in the vector."""
-    return TIME_CONSTANTS.index(name)
+    fixed = flops_per_token(shape, 0)
+    per_length = flops_per_token(shape, 1) - fixed
+    return np.asarray(batch_tokens * (fixed + per_length * layout.seq))

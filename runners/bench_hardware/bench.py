@@ -155,7 +155,10 @@ def measure_host_link(clock: Clock) -> dict[str, float]:
     device = torch.empty(size, dtype=torch.uint8, device=clock.device)
     down = clock.seconds(lambda: device.copy_(host, non_blocking=True))
     up = clock.seconds(lambda: host.copy_(device, non_blocking=True))
-    return {"host_to_device_gb_per_s": 1e-9 * size / down, "device_to_host_gb_per_s": 1e-9 * size / up}
+    return {
+        "host_to_device_gb_per_s": 1e-9 * size / down,
+        "device_to_host_gb_per_s": 1e-9 * size / up,
+    }
 
 
 def measure_collectives(clock: Clock) -> list[dict[str, float]]:
@@ -189,7 +192,12 @@ def describe(device: torch.device) -> dict[str, object]:
             "sms": properties.multi_processor_count,
         }
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"device": "cpu", "vendor": "cpu", "memory_gib": host, "threads": torch.get_num_threads()}
+    return {
+        "device": "cpu",
+        "vendor": "cpu",
+        "memory_gib": host,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def main() -> int:
@@ -199,7 +207,11 @@ def main() -> int:
     options = parser.parse_args()
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    device = (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if cuda
+        else torch.device("cpu")
+    )
     if cuda:
         torch.cuda.set_device(device)
     if world > 1:
