@@ -134,8 +134,10 @@ def measure_attention(clock: Clock) -> list[dict[str, object]]:
         flops = 2e-12 * batch * heads * seq * seq * dim
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         grad = torch.randn_like(out)
-        forward = clock.seconds(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True))
-        backward = clock.seconds(lambda: out.backward(grad, retain_graph=True))
+        forward = clock.seconds(
+            lambda q=q, k=k, v=v: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        )
+        backward = clock.seconds(lambda out=out, grad=grad: out.backward(grad, retain_graph=True))
         rows.append(
             {
                 "shape": [batch, heads, seq, dim],
