@@ -16,6 +16,12 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 FloatArray = NDArray[np.float64]
 
 
+ODD_DEVIATION = 1.0
+"""Deviation, in nats, of a run that went wrong without failing: a slow node, a throttled link."""
+ODD_LOG_ODDS = math.log(0.05)
+MOST_ODD = 6
+
+
 @dataclass(frozen=True)
 class Kernel:
     """Covariance: an unknown level, linear effects, and a smooth remainder.
@@ -62,23 +68,58 @@ class Posterior:
     factor: FloatArray
     weights: FloatArray
     log_evidence: float
+    odd: NDArray[np.bool_]
 
     @classmethod
     def condition(
-        cls, kernel: Kernel, basis: FloatArray, x: FloatArray, y: FloatArray
+        cls,
+        kernel: Kernel,
+        basis: FloatArray,
+        x: FloatArray,
+        y: FloatArray,
+        odd: NDArray[np.bool_] | None = None,
     ) -> Posterior:
-        """Conditions on n >= 0 residuals; the evidence is the log density of ``y``."""
+        """Conditions on n >= 0 residuals; the evidence is the log density of ``y``.
+
+        Residuals marked ``odd`` (n,) are taken for broken runs: they weigh next to nothing, and
+        each costs the evidence the odds of one.
+        """
         count = len(y)
+        odd = np.zeros(count, dtype=bool) if odd is None else odd
         if count == 0:
-            return cls(kernel, basis, x, np.zeros((0, 0)), np.zeros(0), 0.0)
+            return cls(kernel, basis, x, np.zeros((0, 0)), np.zeros(0), 0.0, odd)
         covariance = kernel.between(basis, basis, x, x)
-        covariance[np.diag_indices(count)] += kernel.noise**2
+        covariance[np.diag_indices(count)] += kernel.noise**2 + (ODD_DEVIATION * odd) ** 2
         factor = cholesky(covariance, lower=True, check_finite=False)
         weights = cho_solve((factor, True), y, check_finite=False)
         evidence = -0.5 * float(y @ weights) - float(np.log(np.diag(factor)).sum())
-        return cls(
-            kernel, basis, x, factor, weights, evidence - 0.5 * count * math.log(2 * math.pi)
-        )
+        evidence -= 0.5 * count * math.log(2 * math.pi) - ODD_LOG_ODDS * float(odd.sum())
+        return cls(kernel, basis, x, factor, weights, evidence, odd)
+
+    @classmethod
+    def condition_robustly(
+        cls, kernel: Kernel, basis: FloatArray, x: FloatArray, y: FloatArray
+    ) -> Posterior:
+        """Conditions on residuals of which some may be broken runs.
+
+        Residuals that the others contradict most (leave-one-out, Rasmussen and Williams,
+        section 5.4.2) are taken for odd one after another, as long as that explains more.
+        """
+        found = cls.condition(kernel, basis, x, y)
+        for _ in range(min(MOST_ODD, len(y) // 3)):
+            inverse = cho_solve((found.factor, True), np.eye(len(y)), check_finite=False)
+            surprise = np.abs(found.weights) / np.sqrt(np.diag(inverse))
+            surprise[found.odd] = 0.0
+            worst = int(np.argmax(surprise))
+            if surprise[worst] < 2.5:
+                break
+            odd = found.odd.copy()
+            odd[worst] = True
+            tried = cls.condition(kernel, basis, x, y, odd)
+            if tried.log_evidence <= found.log_evidence:
+                break
+            found = tried
+        return found
 
     def linear_effects(self) -> tuple[float, FloatArray]:
         """Posterior mean of the level and of each linear effect (k,)."""

@@ -121,7 +121,7 @@ class SpeedBelief:
         """Conditions on log costs (n,) of rows (n,); ``pending`` rows count as at their mean."""
         posteriors = []
         for rival in rivals:
-            seen = Posterior.condition(
+            seen = Posterior.condition_robustly(
                 rival.kernel, rival.basis[rows], features[rows], cost - rival.mean[rows]
             )
             posteriors.append(seen)
@@ -132,8 +132,9 @@ class SpeedBelief:
             for at, (rival, seen) in enumerate(zip(rivals, posteriors, strict=True)):
                 guess, _ = seen.predict(rival.basis[pending], features[pending])
                 residual = np.concatenate([cost - rival.mean[rows], guess])
+                odd = np.concatenate([seen.odd, np.zeros(len(pending), dtype=bool)])
                 posteriors[at] = Posterior.condition(
-                    rival.kernel, rival.basis[both], features[both], residual
+                    rival.kernel, rival.basis[both], features[both], residual, odd
                 )
         return cls(tuple(rivals), tuple(posteriors), weights, features)
 
