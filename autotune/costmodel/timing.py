@@ -28,6 +28,8 @@ HOST_LAYER_S = (1.6e-3, 1.3e-3)
 an H200 host with torch 2.11: 1.5 to 1.9 ms whatever the sizes)."""
 HOST_COLLECTIVES_S = 1.0e-3
 INTERFERENCE_S = 2e-5
+BUCKET_PARAMETERS = 12.5e6
+"""Parameters of one gradient bucket: PyTorch's 25 MB of bf16."""
 DEVICE_WORK = (
     "matmul", "attention", "memory_bound", "tensor_parallel", "tensor_parallel_across_nodes",
     "latency",
@@ -195,9 +197,9 @@ def _data_parallel(
     each = fabric.half_collective((heaviest + expert_share) * size * 3.0, ranks, stride)
     layers = np.maximum(np.maximum(layout.stages.first, layout.stages.middle), layout.stages.last)
     sharded = layout.zero >= 3
-    nodes = fabric.nodes(ranks, stride)
     delay = fabric.latency(ranks, stride)
-    latency = np.where(layout.zero >= 1, 20.0, 8.0) * delay * nodes**0.5
+    buckets = np.maximum((heaviest + expert_share) / BUCKET_PARAMETERS, 1.0)
+    latency = np.where(layout.zero >= 1, 1.0, 0.5) * delay * buckets
     latency = np.where(sharded, delay * 3.0 * layers * layout.microbatches, latency)
     return (
         np.where(sharded, 0.0, once),
