@@ -7,7 +7,7 @@ be copied to any node and run there as ``python -I -S supervisor.py TRIAL_DIR/ga
 (``env`` for INDEX: taken from the variables of mpirun or srun).
 
     TRIAL_DIR/gang.json            what to start (names of secret variables, never their values)
-    TRIAL_DIR/supervisor.N.json    who runs part N: pid, start time, host, boot id
+    TRIAL_DIR/supervisor.N.json    who runs part N: pid, start time, host, boot id, clocks
     TRIAL_DIR/rendezvous.json      MASTER_ADDR and MASTER_PORT as part 0 chose them (many nodes)
     TRIAL_DIR/cancel               asks every part to end its ranks: {"grace_s": 10}
     TRIAL_DIR/logs/rankK.SSS.log   "monotonic seconds<tab>line", head and last segments kept
@@ -385,6 +385,8 @@ class Supervisor:
         identity = {"pid": os.getpid(), "token": self.spec["token"], "index": self.index}
         identity["start_time"] = (process_stat(os.getpid()) or ("", 0, 0))[2]
         identity.update({"host": os.uname().nodename, "boot_id": boot_id()})
+        identity["ranks"] = [rank for rank, _ in self.own_ranks()]
+        identity.update({"monotonic_s": time.monotonic(), "wall_s": time.time()})
         write_whole(os.path.join(self.folder, f"supervisor.{self.index}.json"), identity, False)
         try:
             self.start_ranks(umask)

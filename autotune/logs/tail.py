@@ -6,23 +6,30 @@ The reader keeps an offset per rank and never holds more than one read and one u
 line. Segments between the head and the tail may be deleted under it: it goes on at the next
 one that is there and counts a gap. It starts from the beginning, so a controller that comes
 back reads what its predecessor read.
+
+Each host has a monotonic clock of its own. Stamps of another host (by its boot id, told in
+``supervisor.N.json``) are moved to this reader's clock by what the wall clocks of both say; the
+time between two lines of a rank is never touched by that.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 SEGMENT_NAME = re.compile(r"^rank(\d{1,9})\.(\d{3,9})\.log$")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 READ_BYTES = 256 * 1024
 LINE_LIMIT = 256 * 1024
 
 
 class LogLine(NamedTuple):
-    """One line of one rank: ``arrival_s`` is that node's monotonic clock, in seconds."""
+    """One line of one rank: ``arrival_s`` is on the reader's monotonic clock, in seconds."""
 
     rank: int
     arrival_s: float
@@ -38,6 +45,7 @@ class _Follower:
     rest: bytes = b""
     last_arrival_s: float = 0.0
     segments: list[int] = field(default_factory=list)
+    offset_s: float = 0.0
 
 
 class TrialLogs:
@@ -96,8 +104,25 @@ class TrialLogs:
             if match:
                 found.setdefault(int(match[1]), []).append(int(match[2]))
         for rank, segments in found.items():
-            follower = self._followers.setdefault(rank, _Follower())
-            follower.segments = sorted(segments)
+            if rank not in self._followers:
+                offset_s = self._clock_offset_s(rank)
+                self._followers[rank] = _Follower(offset_s=offset_s)
+            self._followers[rank].segments = sorted(segments)
+
+    def _clock_offset_s(self, rank: int) -> float:
+        """Seconds to add to a rank's stamps; 0 for this host and where nothing was told."""
+        for path in self.folder.parent.glob("supervisor.*.json"):
+            try:
+                told = json.loads(path.read_text(encoding="utf-8"))
+                if rank not in told["ranks"]:
+                    continue
+                if told["boot_id"] == BOOT_ID.read_text().strip():
+                    return 0.0
+                there_s = float(told["wall_s"]) - float(told["monotonic_s"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            return there_s - (time.time() - time.monotonic())
+        return 0.0
 
     def _read_some(self, rank: int, size: int) -> bytes | None:
         """The next bytes of a rank, moving to its next segment where one ended; None for none."""
@@ -136,7 +161,7 @@ class TrialLogs:
     def _line(rank: int, follower: _Follower, line: bytes) -> LogLine:
         stamp, tab, text = line.partition(b"\t")
         try:
-            follower.last_arrival_s = float(stamp)
+            follower.last_arrival_s = float(stamp) + follower.offset_s
         except ValueError:
             text = line  # not a supervisor's line: keep it whole, at the last known time
         if not tab:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotune.launchers import rank
-from autotune.logs.tail import LogLine, TrialLogs
+from autotune.logs.tail import BOOT_ID, LogLine, TrialLogs
 
 
 @pytest.fixture
@@ -96,6 +98,29 @@ def test_other_files_and_odd_lines_are_harmless(trial: Path) -> None:
     lines = list(TrialLogs(trial).drain())
     assert [line.text for line in lines] == [b"good", b"no stamp", b"word\ttab", b"", b""]
     assert [line.arrival_s for line in lines] == [1.0, 1.0, 1.0, 1.0, 2.0]
+
+
+def test_stamps_of_another_host_are_moved_to_our_clock(trial: Path) -> None:
+    """A node that booted a day ago and one that booted just now: both lines arrived 5 s ago."""
+    for part, uptime_s in enumerate((86400.0, 60.0)):
+        told = {"ranks": [part], "boot_id": f"boot-{part}"}
+        told.update(wall_s=time.time(), monotonic_s=uptime_s)
+        (trial / f"supervisor.{part}.json").write_text(json.dumps(told))
+        first, second = uptime_s - 7.5, uptime_s - 5.0
+        append(trial, f"rank{part}.000.log", b"%.6f\ta\n%.6f\tb\n" % (first, second))
+    lines = list(TrialLogs(trial).drain())
+    now = time.monotonic()
+    for line in lines:
+        age_s = 7.5 if line.text == b"a" else 5.0
+        assert now - line.arrival_s == pytest.approx(age_s, abs=2.0)
+    assert lines[1].arrival_s - lines[0].arrival_s == pytest.approx(2.5)
+
+
+def test_stamps_of_this_host_are_exact(trial: Path) -> None:
+    told = {"ranks": [0], "boot_id": BOOT_ID.read_text().strip(), "wall_s": 0.0, "monotonic_s": 0.0}
+    (trial / "supervisor.0.json").write_text(json.dumps(told))
+    append(trial, "rank0.000.log", b"12.345678\ta\n")
+    assert next(iter(TrialLogs(trial).drain())).arrival_s == 12.345678
 
 
 @settings(max_examples=60, deadline=None)
