@@ -153,10 +153,10 @@ class SpeedBelief:
         mean = self.weights @ means
         return mean, np.sqrt(self.weights @ (sigmas**2 + (means - mean) ** 2))
 
-    def improvement(self, rows: IntArray, best: float, most: float = CAP) -> FloatArray:
-        """Expected fall of log cost below ``best``, at most ``most``, at rows (m,): (m,) nats."""
+    def improvement(self, rows: IntArray, best: float) -> FloatArray:
+        """Expected fall of log cost below ``best``, at most CAP, at rows (m,): (m,) nats."""
         means, sigmas = self.predict(rows)
-        gains = expected_fall(means, sigmas, best) - expected_fall(means, sigmas, best - most)
+        gains = expected_fall(means, sigmas, best) - expected_fall(means, sigmas, best - CAP)
         return np.asarray(self.weights @ gains)
 
     def odds_below(self, rows: IntArray, level: float) -> FloatArray:

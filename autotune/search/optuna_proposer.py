@@ -31,7 +31,8 @@ from autotune.search.proposal import LegalRows, Proposal, Skipped
 from autotune.space.limits import Objective
 from autotune.trial import Outcome, TrialRecord
 
-NOT_A_CHOICE = frozenset({"Base", "BaseGA", "Grid", "PartialFixed"})
+NOT_A_CHOICE = frozenset({"Base", "BaseGA", "BruteForce", "Grid", "PartialFixed"})
+"""Samplers that are no choice of their own: abstract, or a grid, which `grid` is already."""
 REFUSED = (Outcome.OOM_GPU, Outcome.INVALID_CONFIG)
 
 
