@@ -11,11 +11,21 @@ from autotune.trial import Job
 HERE = "${HERE}"
 
 
+def script(lines: Sequence[str]) -> str:
+    """A whole bash script; its own folder is HERE where a line asks for it.
+
+    The one check switched off is the hint that ``$`` in single quotes does not expand: here it
+    must not.
+    """
+    head = ["#!/usr/bin/env bash", "# shellcheck disable=SC2016", "set -euo pipefail"]
+    if any("HERE" in line for line in lines):
+        head.append('HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"')
+    return "\n".join([*head, *lines]) + "\n"
+
+
 def header(job: Job, folder: Path) -> list[str]:
-    """Shebang, the script's own folder as HERE, working directory and environment."""
-    lines = ["#!/usr/bin/env bash", "set -euo pipefail"]
-    lines.append('HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"')
-    lines.append(f"cd {word(job.cwd, folder)}" if job.cwd else 'cd "$HERE"')
+    """Working directory, environment, and a check of what has to be put there."""
+    lines = [f"cd {word(job.cwd, folder)}" if job.cwd else 'cd "$HERE"']
     for name, value in environment(job).items():
         lines.append(f"export {name}={word(value, folder)}")
     for relative in to_provide(job, folder):

@@ -18,7 +18,7 @@ class Bash:
         job = winner.job
         lines = [*_shell.header(job, winner.folder), *_shell.rendezvous(job)]
         lines.append("exec " + _shell.command(_shell.torchrun(job), winner.folder) + ' "$@"')
-        return {"run.sh": "\n".join(lines) + "\n"}
+        return {"run.sh": _shell.script(lines)}
 
 
 EXPORTER = Bash()

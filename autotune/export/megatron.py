@@ -37,7 +37,7 @@ class Megatron:
                 f"# shellcheck shell=bash disable=SC2034\nMEGATRON_ARGS=(\n    {rows}\n)\n"
             ),
             "megatron_args.json": json.dumps(flags, indent=1) + "\n",
-            "run.sh": "\n".join(script) + "\n",
+            "run.sh": _shell.script(script),
         }
 
 

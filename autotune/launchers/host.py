@@ -28,12 +28,23 @@ ALLOWED_PREFIXES = tuple(
     "NVTE_ NEMO_ ROCR_ HIP_ HSA_ RCCL_ XLA_ APPTAINER_ SINGULARITY_ ENROOT_ PYXIS_ IBV_ "
     "RDMAV_".split()
 )
+SECRET_LENGTH = 8
 SECRET_PARTS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 
 def looks_secret(name: str) -> bool:
     """Whether a variable's name says that its value must never be written down."""
     return any(part in name.upper() for part in SECRET_PARTS)
+
+
+def secret_values(env: dict[str, str]) -> list[bytes]:
+    """Values that must not be written down, longest first; short ones would blot out words."""
+    values = {
+        os.fsencode(value)
+        for name, value in env.items()
+        if looks_secret(name) and not name.startswith("AUTOTUNE_") and len(value) >= SECRET_LENGTH
+    }
+    return sorted(values, key=len, reverse=True)
 
 
 def allowed_environment(names: frozenset[str] | set[str] = frozenset()) -> dict[str, str]:

@@ -26,10 +26,14 @@ class RankLog:
     """One rank's output as stamped lines in segments, the head and the tail of it kept.
 
     Memory is bounded by one read and one unfinished line; disk by four segments. A disk that
-    refuses costs lines (``dropped`` bytes), never the trainer's progress.
+    refuses costs lines (``dropped`` bytes), never the trainer's progress. ``secrets`` are values
+    that the rank knows and no log may tell: they are written as ``***``.
     """
 
-    def __init__(self, folder: str, rank: int, source: int) -> None:
+    def __init__(
+        self, folder: str, rank: int, source: int, secrets: tuple[bytes, ...] = ()
+    ) -> None:
+        self.secrets = secrets
         self.stem = os.path.join(folder, f"rank{rank}.")
         self.source = source
         self.segment = 0
@@ -81,6 +85,8 @@ class RankLog:
             return
         stamp = b"%.6f\t" % time.monotonic()
         block = stamp + (b"\n" + stamp).join(lines) + b"\n"
+        for secret in self.secrets:
+            block = block.replace(secret, b"***")
         written = 0
         try:
             if self.size and self.size + len(block) > SEGMENT_BYTES:

@@ -41,6 +41,7 @@ if TYPE_CHECKING or __package__:
         prctl,
         process_stat,
         read_object,
+        secret_values,
         send_signal,
         write_whole,
     )
@@ -58,6 +59,7 @@ else:  # a script on a node: its neighbours lie beside it
         prctl,
         process_stat,
         read_object,
+        secret_values,
         send_signal,
         write_whole,
     )
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
 NODE_FILES = ("supervisor.py", "host.py", "rank.py", "nvml.py")
 PIPE_BYTES = 1024 * 1024
 TICK_S = 0.2
+SHARED_TICK_S = 1.0
 ENDING_TICK_S = 0.02
 LEFTOVER_GRACE_S = 2.0
 KILL_BOUND_S = 10.0
@@ -100,6 +103,7 @@ class Supervisor:
         self.leftovers = 0
         self.survivors: list[int] = []
         self.terminated = False
+        self.next_look = 0.0
         self.sampler: Any = None
 
     # -- starting
@@ -184,7 +188,8 @@ class Supervisor:
             finally:
                 os.close(sink)
             group = group or pid
-            self.ranks.append(Rank(rank, pid, RankLog(logs, rank, source)))
+            log = RankLog(logs, rank, source, tuple(secret_values(env)))
+            self.ranks.append(Rank(rank, pid, log))
 
     # -- watching
 
@@ -245,23 +250,28 @@ class Supervisor:
 
     def check(self, now: float) -> None:
         """Begin or continue to end the gang where something asks for it."""
-        request = os.path.join(self.folder, "cancel")
-        if self.ending is None:
-            if os.path.exists(request):
-                asked = read_object(request) or {}
-                if asked.get("dump"):
-                    self.dump_stacks(now)
-                self.begin_end("cancel", float(asked.get("grace_s", self.grace_s)), now)
-            elif self.terminated:
-                self.begin_end("signal", self.grace_s, now)
-            elif now >= self.started_s + float(self.spec["time_limit_s"]):
-                self.begin_end("deadline", self.grace_s, now)
-            elif self.peers_end_at is not None and now >= self.peers_end_at:
-                self.begin_end("rank_failed", self.grace_s, now)
-            elif int(self.spec["parts"]) > 1 and self.others_failed():
-                self.expect_end()
-        else:
+        if self.ending is None and (self.terminated or now >= self.next_look):
+            self.next_look = now + (SHARED_TICK_S if int(self.spec["parts"]) > 1 else 0.0)
+            self.look(now)
+        if self.ending is not None:
             self.continue_end(now)
+        elif self.terminated:
+            self.begin_end("signal", self.grace_s, now)
+        elif now >= self.started_s + float(self.spec["time_limit_s"]):
+            self.begin_end("deadline", self.grace_s, now)
+        elif self.peers_end_at is not None and now >= self.peers_end_at:
+            self.begin_end("rank_failed", self.grace_s, now)
+
+    def look(self, now: float) -> None:
+        """Look in the trial's folder, which may be a slow file system: cancelled? others failed?"""
+        request = os.path.join(self.folder, "cancel")
+        if os.path.exists(request):
+            asked = read_object(request) or {}
+            if asked.get("dump"):
+                self.dump_stacks(now)
+            self.begin_end("cancel", float(asked.get("grace_s", self.grace_s)), now)
+        elif int(self.spec["parts"]) > 1 and self.others_failed():
+            self.expect_end()
 
     def others_failed(self) -> bool:
         """Whether another part of the gang has told that it failed."""

@@ -9,6 +9,7 @@ Nothing here writes a password: what is shown or saved goes through `redact_url`
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -169,5 +170,10 @@ def storage_errors(url: str) -> Iterator[None]:
                 f"storage {redact_url(url)}: the disk is full. Free space, then `autotune resume`."
             ) from error
         raise StorageAway(_away(url, error)) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InfrastructureError(
+            f"storage {redact_url(url)} holds a row that no autotune wrote ({error}). "
+            "`autotune storage repair` rebuilds a study from its trials' own files."
+        ) from error
     except (sqlalchemy.exc.InterfaceError, sqlalchemy.exc.InternalError, OSError) as error:
         raise StorageAway(_away(url, error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
@@ -39,10 +40,8 @@ def race(url: str, journal: Path | None, study: str, rivals: int) -> int:
     def attempt() -> None:
         store = lease_store(open_storage(url), journal)
         gate.wait()
-        try:
+        with contextlib.suppress(StudyHeld):
             won.append(Lease.acquire(store, study))
-        except StudyHeld:
-            pass
 
     threads = [threading.Thread(target=attempt) for _ in range(rivals)]
     for thread in threads:
