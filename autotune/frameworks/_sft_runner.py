@@ -39,7 +39,6 @@ PARAMETERS: Mapping[str, Allowed] = {
 }
 OPTIONS = ("model_path", "tokenizer", "data", "save", "train_steps")
 DEFAULT_SEQ_LENGTH = 512
-DEFAULT_STEPS = 20
 MODEL_FILE = "model/config.json"
 
 
@@ -94,13 +93,6 @@ def runner_arguments(space: SearchSpace, config: Config, context: RenderContext)
     if context.purpose == "export" and space.options.get("save") is not None:
         arguments += ["--save", user_path(space, "save")]
     return arguments
-
-
-def steps_of(space: SearchSpace, context: RenderContext) -> int:
-    """Optimizer steps of this run: an export runs `options.train_steps` where that is set."""
-    if context.purpose == "export" and "train_steps" in space.options:
-        return int(space.options["train_steps"])
-    return context.steps or space.trial.steps or DEFAULT_STEPS
 
 
 def flag_values(argv: Sequence[str]) -> dict[str, str | None]:

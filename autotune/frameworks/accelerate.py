@@ -15,12 +15,8 @@ from autotune.config import Config, ParameterValue
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks import _sft_runner as sft
-from autotune.frameworks._environment import (
-    FROM_SPACE,
-    read_environment,
-    space_environment,
-    under_profiler,
-)
+from autotune.frameworks._environment import read_environment
+from autotune.frameworks._gang import format_of, gang_job, steps_of
 from autotune.frameworks._space import (
     Allowed,
     fact,
@@ -30,7 +26,7 @@ from autotune.frameworks._space import (
     setting,
     where,
 )
-from autotune.logs import LogFormat, format_from_metric, get_format
+from autotune.logs import LogFormat
 from autotune.space.rule import Rule
 from autotune.trial import Job
 
@@ -78,7 +74,7 @@ def _fidelity(space: SearchSpace, context: RenderContext) -> tuple[list[str], in
     """Arguments that say when to stop, and the number of steps where it is known beforehand."""
     timed = space.objective.metric == "time_to_target_s"
     if not timed or context.steps is not None:
-        steps = sft.steps_of(space, context)
+        steps = steps_of(space, context)
         return ["--max-steps", str(steps)], steps
     if space.objective.target is None:
         raise BadInput(f"{where(space)}: objective.target: the loss to reach")
@@ -112,19 +108,17 @@ class Accelerate:
         argv = [context.python, "-u", *program]
         if one_node_export:
             argv = [context.python, "-m", *self._launch(space, config), *program]
-        cpu = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} if sft.on_cpu(space) else {}
-        env = space_environment(space, config)
-        return Job(
-            argv=under_profiler(argv, context),
-            env=cpu | env,
-            files=files,
+        cpu = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        return gang_job(
+            space,
+            config,
+            context,
+            argv,
+            files,
+            steps=steps,
+            own_env=cpu if sft.on_cpu(space) else {},
+            why="the cluster has no accelerator",
             per="job" if one_node_export else "rank",
-            nodes=space.cluster.nodes,
-            gpus_per_node=space.cluster.gpus_per_node,
-            time_limit_s=space.trial.time_limit_s,
-            total_steps=steps,
-            sources=dict.fromkeys(cpu, "the cluster has no accelerator")
-            | dict.fromkeys(env, FROM_SPACE),
         )
 
     def _words(self, space: SearchSpace, config: Config) -> list[str]:
@@ -149,9 +143,7 @@ class Accelerate:
 
     def log_format(self, space: SearchSpace) -> LogFormat:
         """The runner's own lines; what `metric` says for a runner of the user's."""
-        if space.metric is not None:
-            return format_from_metric(space.metric.model_dump(exclude_none=True))
-        return get_format("sft")
+        return format_of(space, "sft")
 
     def read_back(self, space: SearchSpace, job: Job) -> Mapping[str, ParameterValue]:
         """Canonical values in the arguments."""

@@ -15,12 +15,8 @@ from autotune.config import Config, ParameterValue
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks import _sft_runner as sft
-from autotune.frameworks._environment import (
-    FROM_SPACE,
-    read_environment,
-    space_environment,
-    under_profiler,
-)
+from autotune.frameworks._environment import read_environment
+from autotune.frameworks._gang import format_of, gang_job, steps_of
 from autotune.frameworks._space import (
     Allowed,
     fact,
@@ -30,7 +26,7 @@ from autotune.frameworks._space import (
     setting,
     user_path,
 )
-from autotune.logs import LogFormat, format_from_metric, get_format
+from autotune.logs import LogFormat
 from autotune.space.rule import Rule
 from autotune.trial import Job
 
@@ -180,7 +176,7 @@ class DeepSpeed:
         refuse_simulation(self.name, context)
         model, files = sft.model_argument(space, config, context.trial_dir)
         files[CONFIG_FILE] = json.dumps(ds_config(space, config), indent=2) + "\n"
-        steps = sft.steps_of(space, context)
+        steps = steps_of(space, context)
         argv = [
             context.python, "-u", sft.runner_program(space, RUNNER),
             "--model", model, "--deepspeed", str(context.trial_dir / CONFIG_FILE),
@@ -189,25 +185,12 @@ class DeepSpeed:
         if context.purpose == "export" and space.options.get("load") is not None:
             argv += ["--load", user_path(space, "load")]
         cpu = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"} if sft.on_cpu(space) else {}
-        env = space_environment(space, config)
-        return Job(
-            argv=under_profiler(argv, context),
-            env=cpu | env,
-            files=files,
-            per="rank",
-            nodes=space.cluster.nodes,
-            gpus_per_node=space.cluster.gpus_per_node,
-            time_limit_s=space.trial.time_limit_s,
-            total_steps=steps,
-            sources=dict.fromkeys(cpu, "the cluster has no accelerator")
-            | dict.fromkeys(env, FROM_SPACE),
-        )
+        why = "the cluster has no accelerator"
+        return gang_job(space, config, context, argv, files, steps=steps, own_env=cpu, why=why)
 
     def log_format(self, space: SearchSpace) -> LogFormat:
         """The runner's own lines; what `metric` says for a runner of the user's."""
-        if space.metric is not None:
-            return format_from_metric(space.metric.model_dump(exclude_none=True))
-        return get_format("sft")
+        return format_of(space, "sft")
 
     def read_back(self, space: SearchSpace, job: Job) -> Mapping[str, ParameterValue]:
         """Canonical values in `ds_config.json` and the arguments."""

@@ -20,15 +20,11 @@ from autotune.content import find_content
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks import _nemo_config as nemo
-from autotune.frameworks._environment import (
-    FROM_SPACE,
-    read_environment,
-    space_environment,
-    under_profiler,
-)
+from autotune.frameworks._environment import read_environment
+from autotune.frameworks._gang import format_of, gang_job, steps_of
 from autotune.frameworks._nemo_scripts import launcher_script, sbatch_script
 from autotune.frameworks._space import fact, need_batch, refuse_simulation, refuse_unknown, where
-from autotune.logs import LogFormat, format_from_metric, get_format
+from autotune.logs import LogFormat
 from autotune.space.rule import Rule
 from autotune.trial import Job
 
@@ -42,7 +38,6 @@ RECIPE_FILE = "bridge_recipe.json"
 PROGRAM = "examples/nlp/language_modeling/tuning/megatron_gpt_finetuning.py"
 NEMO_DEFAULTS = "megatron_gpt_finetuning_config"
 LAUNCHER_DEFAULTS = "llama/squad@_here_"
-DEFAULT_STEPS = 20
 
 OPTIONS = (
     "nemo_version", "nemo_dir", "restore_from_path", "train_files", "validation_files",
@@ -72,12 +67,6 @@ def _version(space: SearchSpace) -> int:
     return int(version)
 
 
-def _steps(space: SearchSpace, context: RenderContext) -> int:
-    if context.purpose == "export" and "train_steps" in space.options:
-        return int(space.options["train_steps"])
-    return context.steps or space.trial.steps or DEFAULT_STEPS
-
-
 def _values(space: SearchSpace, config: Config) -> dict[str, ParameterValue]:
     values = dict(config.values)
     for name in ("global_batch_size", "seq_length", "precision"):
@@ -92,7 +81,7 @@ def _files(space: SearchSpace, option: str) -> list[str]:
 
 def nemo1_settings(space: SearchSpace, config: Config, context: RenderContext) -> dict[str, Any]:
     """Dotted key -> value, everything that differs from `conf/peft/llama/squad.yaml`."""
-    steps, options, trial = _steps(space, context), space.options, context.purpose == "trial"
+    steps, options, trial = steps_of(space, context), space.options, context.purpose == "trial"
     flat: dict[str, Any] = {
         "trainer.devices": space.cluster.gpus_per_node,
         "trainer.num_nodes": space.cluster.nodes,
@@ -127,7 +116,7 @@ def nemo1_settings(space: SearchSpace, config: Config, context: RenderContext) -
 
 def bridge_settings(space: SearchSpace, config: Config, context: RenderContext) -> dict[str, Any]:
     """Dotted field -> value on top of a Megatron-Bridge recipe."""
-    steps, options = _steps(space, context), space.options
+    steps, options = steps_of(space, context), space.options
     export = context.purpose == "export"
     return {
         "train.train_iters": steps,
@@ -181,19 +170,16 @@ class NeMo:
             argv, files = self._nemo1(space, config, context)
         else:
             argv, files = self._bridge(space, config, context)
-        env = ENVIRONMENT | space_environment(space, config)
-        steps = _steps(space, context)
-        return Job(
-            argv=under_profiler(argv, context),
-            env=env,
-            files=files,
-            per="rank",
-            nodes=space.cluster.nodes,
-            gpus_per_node=space.cluster.gpus_per_node,
-            time_limit_s=space.trial.time_limit_s,
-            total_steps=steps,
-            sources=dict.fromkeys(ENVIRONMENT, "NeMo framework")
-            | dict.fromkeys(space.env, FROM_SPACE),
+        steps = steps_of(space, context)
+        return gang_job(
+            space,
+            config,
+            context,
+            argv,
+            files,
+            steps=steps,
+            own_env=ENVIRONMENT,
+            why="NeMo framework",
         )
 
     def _nemo1(
@@ -232,9 +218,7 @@ class NeMo:
 
     def log_format(self, space: SearchSpace) -> LogFormat:
         """NeMo 1's progress bars, or Megatron's lines, which Megatron-Bridge prints."""
-        if space.metric is not None:
-            return format_from_metric(space.metric.model_dump(exclude_none=True))
-        return get_format("nemo" if _version(space) == 1 else "megatron")
+        return format_of(space, "nemo" if _version(space) == 1 else "megatron")
 
     def read_back(self, space: SearchSpace, job: Job) -> Mapping[str, ParameterValue]:
         """Canonical values in the YAML or the recipe."""

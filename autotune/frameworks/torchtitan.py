@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 from autotune.config import Config, ParameterValue
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
-from autotune.frameworks._environment import (
-    FROM_SPACE,
-    read_environment,
-    space_environment,
-    under_profiler,
-)
+from autotune.frameworks._environment import read_environment
+from autotune.frameworks._gang import format_of, gang_job, steps_of
 from autotune.frameworks._space import (
     Allowed,
     fact,
@@ -29,7 +25,7 @@ from autotune.frameworks._space import (
     where,
 )
 from autotune.frameworks._toml import read_toml, write_toml
-from autotune.logs import LogFormat, format_from_metric, get_format
+from autotune.logs import LogFormat
 from autotune.space.rule import Rule
 from autotune.trial import Job
 
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     from autotune.space import SearchSpace
 
 CONFIG_FILE = "torchtitan.toml"
-DEFAULT_STEPS = 20
 FLAVORS: Mapping[str, tuple[str, str]] = {
     "llama-3.1-8b": ("llama3", "8B"),
     "llama-3.1-70b": ("llama3", "70B"),
@@ -122,7 +117,7 @@ def tables(space: SearchSpace, config: Config, context: RenderContext) -> dict[s
         "optimizer": {"name": optimizer, "lr": float(options.get("learning_rate", 3e-4))},
         "lr_scheduler": {"warmup_steps": 2},
         "training": {
-            "steps": _steps(space, context),
+            "steps": steps_of(space, context),
             "seed": context.seed,
             "mixed_precision_param": "float32" if precision == "fp32" else "bfloat16",
             "dataset": str(options.get("dataset", "c4_test")),
@@ -165,12 +160,6 @@ def _shards(config: Config) -> int:
     return int(config["data_parallel_size"] or 1) // replicas
 
 
-def _steps(space: SearchSpace, context: RenderContext) -> int:
-    if context.purpose == "export" and "train_steps" in space.options:
-        return int(space.options["train_steps"])
-    return context.steps or space.trial.steps or DEFAULT_STEPS
-
-
 class TorchTitan:
     """The framework's members, see :class:`autotune.frameworks.Framework`."""
 
@@ -205,25 +194,13 @@ class TorchTitan:
         argv = [context.python, "-u", "-m", "torchtitan.train"]
         argv += ["--job.config_file", str(context.trial_dir / CONFIG_FILE)]
         folder = user_path(space, "torchtitan_dir") if "torchtitan_dir" in space.options else None
-        env = space_environment(space, config)
-        return Job(
-            argv=under_profiler(argv, context),
-            env=env,
-            files={CONFIG_FILE: toml},
-            cwd=folder,
-            per="rank",
-            nodes=space.cluster.nodes,
-            gpus_per_node=space.cluster.gpus_per_node,
-            time_limit_s=space.trial.time_limit_s,
-            total_steps=_steps(space, context),
-            sources=dict.fromkeys(env, FROM_SPACE),
-        )
+        files = {CONFIG_FILE: toml}
+        steps = steps_of(space, context)
+        return gang_job(space, config, context, argv, files, steps=steps, own_env={}, cwd=folder)
 
     def log_format(self, space: SearchSpace) -> LogFormat:
         """torchtitan's own step lines."""
-        if space.metric is not None:
-            return format_from_metric(space.metric.model_dump(exclude_none=True))
-        return get_format("torchtitan")
+        return format_of(space, "torchtitan")
 
     def read_back(self, space: SearchSpace, job: Job) -> Mapping[str, ParameterValue]:
         """Canonical values in the TOML."""
