@@ -54,6 +54,8 @@ def compose(
     waits = waits + m * layers * time.stall * np.exp(constants["interference"])
     lag = ((steady + recompute) @ weight / waits) ** 4
     late = lag / (1.0 + lag) * (1.0 - 0.7 * np.minimum(layout.pp / m, 1.0))
+    waits_little = (layout.pp <= 8) & (layout.tp <= 16)
+    late = np.maximum(late, np.clip((np.log2(layout.pp) - 1.0) / 3.0, 0.0, 1.0) * waits_little)
     by_stage = memory.by_stage.copy()
     by_stage[:, :, _ACTIVATIONS] += memory.late_freed * late[:, None]
     by_constant = np.zeros((*by_stage.shape[:2], len(MEMORY_CONSTANTS)))
