@@ -22,6 +22,7 @@ from autotune.trial import GangStatus, Handle
 
 ESCALATION_MARGIN_S = 10.0
 RECORD_LINGER_S = 10.0
+CLIENT_LINGER_S = 30.0
 SWEEP_BOUND_S = 60.0
 LOG = "engine.log"
 
@@ -32,6 +33,7 @@ class ClientGangs:
     def __init__(self) -> None:
         self.processes = Processes()
         self._clock = _gang.CancelClock(ESCALATION_MARGIN_S)
+        self._done: dict[str, float] = {}
         self._gone: dict[str, float] = {}
         self._sweeps: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
 
@@ -42,7 +44,7 @@ class ClientGangs:
     def find(self, trial_dir: Path, token: str) -> Handle | None:
         """The client that was started for a token, or a handle without one if the nodes told."""
         found = self.processes.find(trial_dir, token)
-        if found is None and _gang.started_parts(trial_dir, token):
+        if found is None and _gang.told_start(trial_dir, token):
             return {**Processes.handle(os.getpid(), trial_dir, token), "pid": 0, "start_time": 0}
         return found
 
@@ -51,12 +53,15 @@ class ClientGangs:
         token, trial_dir = handle["token"], Path(handle["trial_dir"])
         alive = self.processes.alive(handle)
         records = _gang.read_exits(trial_dir, token)
-        started = (trial_dir / "supervisor.0.json").exists()
+        started = _gang.told_start(trial_dir, token) is not None
+        now = time.monotonic()
+        if records is not None:
+            lingers = now - self._done.setdefault(token, now) < CLIENT_LINGER_S
+            if not (alive and lingers):
+                return _gang.status_of(records)
         if alive:
             return GangStatus("running" if started else "pending", detail=last_line(trial_dir))
-        if records is not None:
-            return _gang.status_of(records)
-        gone_s = time.monotonic() - self._gone.setdefault(token, time.monotonic())
+        gone_s = now - self._gone.setdefault(token, now)
         if gone_s < RECORD_LINGER_S and started and same_boot(handle):
             return GangStatus("running", detail="waiting for exit records (shared file system)")
         return GangStatus("lost", detail=last_line(trial_dir) or "the engine's client vanished")
@@ -69,7 +74,7 @@ class ClientGangs:
         self._clock.asked_before(token)
         _gang.request_cancel(Path(handle["trial_dir"]), grace_s, dump_stacks)
         alive = self.processes.alive(handle)
-        if alive and not (Path(handle["trial_dir"]) / "supervisor.0.json").exists():
+        if alive and _gang.told_start(Path(handle["trial_dir"]), token) is None:
             host.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)
         if alive and not self._clock.overdue(token, grace_s, dump_stacks):
             return

@@ -254,14 +254,10 @@ def told_spec(trial_dir: Path | str) -> dict[str, Any]:
     return spec
 
 
-def started_parts(trial_dir: Path, token: str) -> list[int]:
-    """Indices of the parts whose supervisors have told that they started."""
-    found = []
-    for path in trial_dir.glob("supervisor.*.json"):
-        told = host.read_object(str(path))
-        if told and told.get("token") == token:
-            found.append(int(told["index"]))
-    return sorted(found)
+def told_start(trial_dir: Path, token: str) -> dict[str, Any] | None:
+    """What part 0's supervisor told when it started; None where this gang's has not."""
+    told = host.read_object(str(trial_dir / "supervisor.0.json"))
+    return told if told and told.get("token") == token else None
 
 
 def read_exits(trial_dir: Path, token: str) -> list[dict[str, Any]] | None:

@@ -94,8 +94,8 @@ class Local:
         """The handle of a gang that was started for this token, from its records or /proc."""
         spec = host.read_object(str(trial_dir / "gang.json")) or {}
         common = {"launcher": self.name, "gpus": list(spec.get("gpus", ()))}
-        told = host.read_object(str(trial_dir / "supervisor.0.json"))
-        if told and told.get("token") == token:
+        told = _gang.told_start(trial_dir, token)
+        if told is not None:
             identity = {name: told[name] for name in ("start_time", "host", "boot_id")}
             return {**common, **Processes.handle(told["pid"], trial_dir, token), **identity}
         found = self._processes.find(trial_dir, token)
