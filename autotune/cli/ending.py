@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from autotune.cli import console, figures, views
+from autotune import figures
+from autotune.cli import console, views
 
 if TYPE_CHECKING:
     from rich.table import Table

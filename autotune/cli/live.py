@@ -6,7 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from autotune.cli import console, figures, views
+from autotune import figures
+from autotune.cli import console, views
 from autotune.controller import Listener, Progress
 from autotune.controller.standing import result
 from autotune.trial import TrialRecord

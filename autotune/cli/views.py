@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autotune.cli import figures
+from autotune import figures
 from autotune.trial import Outcome, TrialRecord
 
 if TYPE_CHECKING:

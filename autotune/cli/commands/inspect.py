@@ -52,7 +52,8 @@ def _list_studies(as_json: bool) -> None:
 
 
 def _show(name: str, storage: str | None, as_json: bool) -> None:
-    from autotune.cli import console, figures, views
+    from autotune import figures
+    from autotune.cli import console, views
     from autotune.controller.standing import result
 
     study = open_study(name, storage)
@@ -112,7 +113,8 @@ def logs(
 
 def best(study: StudyName, storage: Storage = None, as_json: Json = False) -> None:
     """Print the winner beside the baseline; exit 1 when no trial may win."""
-    from autotune.cli import console, figures, views
+    from autotune import figures
+    from autotune.cli import console, views
     from autotune.controller.standing import result
 
     opened = open_study(study, storage)
