@@ -28,9 +28,7 @@ def compose(
     weight = np.exp(constants.mean[: len(DEVICE_WORK)])
     each = time.layer + time.recompute
     cuts = layout.stages
-    head = time.head.copy()
-    head[:, DEVICE_WORK.index("memory_bound")] *= 1.0 - cuts.loss_apart
-    cost, head_cost = each @ weight, head @ weight
+    cost, head_cost = each @ weight, time.head @ weight
     single = layout.pp == 1
     loads = np.stack(
         [
@@ -43,7 +41,7 @@ def compose(
     layers = np.stack([cuts.first, cuts.middle, cuts.last])[slowest, np.arange(len(cost))]
     with_head = (slowest == 2) | single
     m = layout.microbatches
-    here = layers[:, None] * time.layer + with_head[:, None] * head
+    here = layers[:, None] * time.layer + with_head[:, None] * time.head
     fill = cuts.total * each + time.head - here - layers[:, None] * time.recompute
     squeeze = (layout.bubble_scale / layout.vpp)[:, None]
     steady = m[:, None] * here

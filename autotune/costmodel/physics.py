@@ -111,9 +111,9 @@ class Physics:
         reduction = self.data_parallel * factor["data_parallel"]
         each = self.data_parallel_each * factor["data_parallel"]
         gather = self.gather * factor["data_parallel"]
+        start = self.data_parallel_latency * factor["data_parallel_latency"]
         exposed, exposed_slope = _left_over(reduction, self.window * occupied)
         exposed_each, each_slope = _left_over(each, self.window_each * occupied)
-        start = self.data_parallel_latency * factor["data_parallel_latency"]
         bubble = (self.bubble @ device) * stretch
         pressure = self._pressure(mean)
         overhead = float(STEP_OVERHEAD_S * factor["step_overhead"])

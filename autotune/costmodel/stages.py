@@ -23,25 +23,23 @@ class StageCuts:
     """Layers of the first, the largest middle and the output head's stage, n values each.
 
     With one stage all three are the whole model; with two, the middle has no layers.
-    ``loss_apart`` says that the loss has a later stage to itself; ``total`` is the number of
-    layers of the whole model.
+    ``total`` is the number of layers of the whole model.
     """
 
     first: Floats
     middle: Floats
     last: Floats
-    loss_apart: Floats
     total: int
 
     def take(self, rows: npt.NDArray[np.intp]) -> StageCuts:
         """The cuts of a subset of rows."""
         return StageCuts(
-            self.first[rows], self.middle[rows], self.last[rows], self.loss_apart[rows], self.total
+            self.first[rows], self.middle[rows], self.last[rows], self.total
         )  # fmt: skip
 
 
-def stage_layers(shape: ModelShape, pp: int, by_cost: bool) -> tuple[list[int], int]:
-    """(layers on each of ``pp`` stages, stage of the output head).
+def stage_layers(shape: ModelShape, pp: int, by_cost: bool) -> list[int]:
+    """Layers on each of ``pp`` stages; the last holds the output head and the loss.
 
     Evenly: remainders go to the middle stages, away from embedding and head. By cost: blocks
     are dealt in order, a stage is left once the cumulative cost reaches its share, the output
@@ -49,12 +47,12 @@ def stage_layers(shape: ModelShape, pp: int, by_cost: bool) -> tuple[list[int], 
     """
     count = shape.num_layers
     if pp == 1:
-        return [count], 0
+        return [count]
     if not by_cost:
         base, rest = divmod(count, pp)
         order = sorted(range(pp), key=lambda s: (s in (0, pp - 1), s == pp - 1, s))
         extra = set(order[:rest])
-        return [base + (s in extra) for s in range(pp)], pp - 1
+        return [base + (s in extra) for s in range(pp)]
     sparse = expert_layer_count(shape)
     dense_cost = dense_layer(shape).attention + dense_layer(shape).mlp
     sparse_cost = dense_cost
@@ -70,16 +68,15 @@ def stage_layers(shape: ModelShape, pp: int, by_cost: bool) -> tuple[list[int], 
         done += cost
         if done * pp >= total * (stage + 1) and stage < pp - 1:
             stage += 1
-    return layers, stage
+    return layers
 
 
 def cut_stages(shape: ModelShape, rules: Conventions, pp: Floats) -> StageCuts:
     """First, largest middle and last stage for every row; one computation per distinct size."""
-    first, middle, last, apart = (np.empty(len(pp)) for _ in range(4))
+    first, middle, last = (np.empty(len(pp)) for _ in range(3))
     for size in np.unique(pp):
-        layers, head = stage_layers(shape, int(size), rules.stage_cut == "by_cost")
+        layers = stage_layers(shape, int(size), rules.stage_cut == "by_cost")
         rows = pp == size
-        first[rows], last[rows] = layers[0], layers[head]
-        middle[rows] = max(layers[1:head], default=0)
-        apart[rows] = head < size - 1
-    return StageCuts(first, middle, last, apart, shape.num_layers)
+        first[rows], last[rows] = layers[0], layers[-1]
+        middle[rows] = max(layers[1:-1], default=0)
+    return StageCuts(first, middle, last, shape.num_layers)

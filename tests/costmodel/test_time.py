@@ -100,11 +100,11 @@ def test_stages_by_cost_relieve_the_head_and_keep_every_layer() -> None:
     wide = LLAMA_8B.model_copy(update={"num_layers": 16, "hidden_size": 2048,
                                        "ffn_hidden_size": 8192, "vocab_size": 131072})  # fmt: skip
     for stages in (2, 4, 8):
-        layers, head = stage_layers(wide, stages, by_cost=True)
+        layers = stage_layers(wide, stages, by_cost=True)
         assert sum(layers) == 16
-        assert layers[head] < layers[0]
-    assert stage_layers(LLAMA_8B, 4, by_cost=False) == ([8, 8, 8, 8], 3)
-    assert sum(stage_layers(LLAMA_8B, 5, by_cost=False)[0]) == 32
+        assert layers[-1] < layers[0]
+    assert stage_layers(LLAMA_8B, 4, by_cost=False) == [8, 8, 8, 8]
+    assert sum(stage_layers(LLAMA_8B, 5, by_cost=False)) == 32
 
 
 def test_unknown_machines_have_wider_bands() -> None:
