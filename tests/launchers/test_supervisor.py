@@ -138,20 +138,18 @@ def test_environment_is_an_allow_list(make_gangs, monkeypatch) -> None:
     monkeypatch.setenv("AUTOTUNE_STORAGE", "postgresql://u:canary-3@h/db")
     gangs = make_gangs("local", {"pass_env": ["WANDB_API_KEY"]})
     names = "NCCL_DEBUG,HF_TOKEN,WANDB_API_KEY,AUTOTUNE_STORAGE,MY_SECRET,PLAIN"
-    job = actor_job(f"env={names}", env={"MY_SECRET": "canary-4", "PLAIN": "p"})
+    job = actor_job(f"env={names}", env={"MY_SECRET": "***", "PLAIN": "p"})
     _, trial_dir = gangs.run(job)
     seen = json.loads(log_text(trial_dir).partition(" ")[2])
     assert seen == {
         "NCCL_DEBUG": "INFO",
         "HF_TOKEN": None,
-        "WANDB_API_KEY": "canary-2",
+        "WANDB_API_KEY": "***",
         "AUTOTUNE_STORAGE": None,
-        "MY_SECRET": "canary-4",
+        "MY_SECRET": "***",
         "PLAIN": "p",
     }
-    written = b"".join(p.read_bytes() for p in trial_dir.glob("*.json")) + b"".join(
-        p.read_bytes() for p in trial_dir.glob("*.log")
-    )
+    written = b"".join(path.read_bytes() for path in trial_dir.rglob("*") if path.is_file())
     assert b"canary" not in written
     assert "canary" not in json.dumps(gangs.started)
 
