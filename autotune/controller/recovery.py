@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from autotune.controller.judge import now
+from autotune.launchers import sound_handle
 from autotune.study.codec import record_from_json
 from autotune.study.intents import Intent
 from autotune.study.paths import read_json
@@ -46,7 +47,7 @@ def _pick_up_one(controller: Controller, record: TrialRecord, intent: Intent) ->
         return
     folder = controller.study.paths.trial(record.number, intent.attempt).folder
     launcher = controller.setting.launcher
-    handle = intent.handle or launcher.find(folder, intent.token)
+    handle = sound_handle(intent.handle, launcher) or launcher.find(folder, intent.token)
     if handle:
         adopted = dataclasses.replace(intent, state="running", handle=handle)
         if launcher.poll(handle).state != "lost":

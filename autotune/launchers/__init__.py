@@ -62,6 +62,31 @@ class Launcher(Protocol):
         ...
 
 
+HANDLE_TYPES: Mapping[str, type] = {
+    "token": str, "trial_dir": str, "boot_id": str, "host": str, "pid": int, "start_time": int,
+}  # fmt: skip
+
+
+ALWAYS = ("token", "trial_dir")
+
+
+def sound_handle(found: object, launcher: Launcher) -> Handle | None:
+    """A handle as it was stored; None when it is damaged, so that the gang is looked for anew.
+
+    A launcher whose handles name processes of this host says so by ``names_processes``.
+    """
+    needed = set(HANDLE_TYPES) if getattr(launcher, "names_processes", False) else set(ALWAYS)
+    if not isinstance(found, dict) or not needed <= found.keys():
+        return None
+    for name, kind in HANDLE_TYPES.items():
+        value = found.get(name, kind(1))
+        if type(value) is not kind or (isinstance(value, str) and "\0" in value):
+            return None
+        if name == "pid" and isinstance(value, int) and value <= 0:
+            return None
+    return found
+
+
 def end_gang(launcher: Launcher, handle: Handle, grace_s: float) -> list[str]:
     """Cancel and wait, within ``2 * grace_s + 20`` seconds; returns what survived."""
     bound = time.monotonic() + 2 * grace_s + 20.0

@@ -28,6 +28,7 @@ class Local:
     """The launcher ``local``."""
 
     name = "local"
+    names_processes = True
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = _gang.GangOptions.take(options, self.name)

@@ -41,6 +41,7 @@ class Mpi:
     """The launcher ``mpi``."""
 
     name = "mpi"
+    names_processes = True
 
     def __init__(self, options: dict[str, Any]) -> None:
         options.setdefault("node_python", "python3")
