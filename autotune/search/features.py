@@ -37,6 +37,8 @@ EXPECTED_SLOPES: dict[str, tuple[float, float]] = {
 }
 """Mean and deviation of the change in log step time per doubling (sizes) or when switched on."""
 
+ACROSS_NODES = (0.5, 0.4)
+THIN_MATRICES = (0.2, 0.2)
 OTHER_SLOPE = (0.0, 0.15)
 
 
@@ -50,6 +52,7 @@ class Features:
 
     names: tuple[str, ...]
     values: FloatArray
+    effects: FloatArray
     slope: FloatArray
     slope_sigma: FloatArray
     sources: tuple[tuple[str, dict[ParameterValue, float]], ...]
@@ -74,14 +77,42 @@ def build_features(legal: LegalRows) -> Features:
                 columns.append(values)
                 by_value = dict(zip(choices, scale.tolist(), strict=True))
                 sources.append((name, {None: float(scale.min()), **by_value}))
+    values = np.column_stack(columns) if columns else np.zeros((len(legal), 0))
     slopes = [EXPECTED_SLOPES.get(label, OTHER_SLOPE) for label in names]
+    extra = _expert_effects(legal)
+    slopes += [slope for _, slope in extra]
     return Features(
         tuple(names),
-        np.column_stack(columns) if columns else np.zeros((len(legal), 0)),
+        values,
+        np.column_stack([values, *(column for column, _ in extra)]),
         np.array([mean for mean, _ in slopes]),
         np.array([sigma for _, sigma in slopes]),
         tuple(sources),
     )
+
+
+def _expert_effects(legal: LegalRows) -> list[tuple[FloatArray, tuple[float, float]]]:
+    """Effects of two parameters together, each with its expected slope.
+
+    Tensor parallelism beyond a node of 8 crosses the slow links; a micro batch much smaller than
+    the tensor parallel size leaves matrices too thin and latency bare.
+    """
+    if "tensor_model_parallel_size" not in legal.names:
+        return []
+    tensor = _doublings(legal, "tensor_model_parallel_size")
+    found = [(np.maximum(tensor - 3.0, 0.0), ACROSS_NODES)]
+    if "micro_batch_size" in legal.names:
+        thin = np.maximum(tensor - _doublings(legal, "micro_batch_size"), 0.0)
+        found.append((thin, THIN_MATRICES))
+    return [(column, slope) for column, slope in found if np.ptp(column) > 0.0]
+
+
+def _doublings(legal: LegalRows, name: str) -> FloatArray:
+    numbers = [
+        float(c) if isinstance(c, (int, float)) and c > 0 else 1.0 for c in legal.choices[name]
+    ]
+    codes = legal.codes[:, list(legal.names).index(name)]
+    return np.asarray(np.log2(np.array([*numbers, 1.0])[codes]))
 
 
 def _scales(name: str, choices: Sequence[ParameterValue]) -> list[tuple[str, FloatArray]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from autotune.search.proposal import LegalRows
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-CAP = 0.5
+CAP = 0.35
 """Improvements beyond this many nats count as this: no dream outweighs a likely gain."""
 CRASH_RATE = 0.03
 """How often a config that fits is expected to crash all the same."""
@@ -66,9 +67,9 @@ def explain_speed(
     ``offset`` (rows,) is what turns log seconds per step into log cost: minus the log of the
     tokens in a step, zero where they are the same everywhere.
     """
-    expected = features.values @ features.slope
+    expected = features.effects @ features.slope
     expected = expected - float(np.median(expected))
-    basis = features.values - np.median(features.values, axis=0)
+    basis = features.effects - np.median(features.effects, axis=0)
     if prior is None:
         return _blind(expected, basis, features.slope_sigma, level=8.0, odds=1.0)
     mean = prior.log_time + offset
@@ -139,30 +140,40 @@ class SpeedBelief:
         return cls(tuple(rivals), tuple(posteriors), weights, features)
 
     def predict(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and deviation of log cost under each rival: two arrays (rivals, m)."""
+        """Mean and deviation of log cost under each rival with a say: two arrays (rivals, m)."""
         means, sigmas = [], []
-        for rival, posterior in zip(self.rivals, self.posteriors, strict=True):
+        for at in self._heard:
+            rival, posterior = self.rivals[at], self.posteriors[at]
             mean, sigma = posterior.predict(rival.basis[rows], self.features[rows])
             means.append(mean + rival.mean[rows])
             sigmas.append(np.sqrt(sigma**2 + rival.kernel.noise**2))
         return np.array(means), np.array(sigmas)
 
+    @cached_property
+    def _heard(self) -> IntArray:
+        """Positions of the rivals whose odds are worth their computation."""
+        return np.flatnonzero(self.weights >= 0.02 * self.weights.max())
+
+    @cached_property
+    def _say(self) -> FloatArray:
+        return np.asarray(self.weights[self._heard] / self.weights[self._heard].sum())
+
     def mixed(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mean and deviation of the mixture of rivals: two arrays (m,)."""
         means, sigmas = self.predict(rows)
-        mean = self.weights @ means
-        return mean, np.sqrt(self.weights @ (sigmas**2 + (means - mean) ** 2))
+        mean = self._say @ means
+        return mean, np.sqrt(self._say @ (sigmas**2 + (means - mean) ** 2))
 
     def improvement(self, rows: IntArray, best: float) -> FloatArray:
         """Expected fall of log cost below ``best``, at most CAP, at rows (m,): (m,) nats."""
         means, sigmas = self.predict(rows)
         gains = expected_fall(means, sigmas, best) - expected_fall(means, sigmas, best - CAP)
-        return np.asarray(self.weights @ gains)
+        return np.asarray(self._say @ gains)
 
     def odds_below(self, rows: IntArray, level: float) -> FloatArray:
         """Probability that log cost lies below ``level`` at rows (m,): (m,)."""
         means, sigmas = self.predict(rows)
-        return np.asarray(self.weights @ ndtr((level - means) / sigmas))
+        return np.asarray(self._say @ ndtr((level - means) / sigmas))
 
     @property
     def trust(self) -> str:
@@ -173,12 +184,9 @@ class SpeedBelief:
     def rough_mean(self) -> FloatArray:
         """Mixture mean of every row by linear effects alone: what a shortlist is drawn from."""
         total = np.zeros(len(self.features))
-        for weight, rival, posterior in zip(
-            self.weights, self.rivals, self.posteriors, strict=True
-        ):
-            if weight < 0.01:
-                continue
-            level, effects = posterior.linear_effects()
+        for weight, at in zip(self._say, self._heard, strict=True):
+            rival = self.rivals[at]
+            level, effects = self.posteriors[at].linear_effects()
             total += weight * (rival.mean + level + rival.basis @ effects)
         return total
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -33,7 +35,8 @@ class Ledger:
         self.visited = np.zeros(len(legal), dtype=bool)
         self.trials: list[tuple[TrialRecord, int]] = []
         self._told: set[int] = set()
-        self._costs: dict[int, list[float]] = {}
+        self._costs: dict[int, float] = {}
+        self._counts: dict[int, int] = {}
         self._peaks: dict[int, float] = {}
         self._times: dict[int, float] = {}
         self._beyond: dict[int, int] = {}
@@ -54,7 +57,9 @@ class Ledger:
     def _note(self, record: TrialRecord, row: int) -> None:
         cost = log_cost(record, self.objective)
         if cost is not None and record.measurement is not None:
-            self._costs.setdefault(row, []).append(cost)
+            count = self._counts.get(row, 0)
+            self._costs[row] = (self._costs.get(row, 0.0) * count + cost) / (count + 1)
+            self._counts[row] = count + 1
             if record.measurement.step_time_s.value > 0.0:
                 self._times[row] = record.measurement.step_time_s.value
             peak = record.measurement.peak_memory_gib
@@ -70,31 +75,28 @@ class Ledger:
         """Rows with a figure, in the order of their first."""
         return list(self._costs)
 
-    def cost(self, row: int) -> float:
-        """Mean log cost of a row that ran."""
-        return sum(self._costs[row]) / len(self._costs[row])
-
     @property
     def best(self) -> tuple[int, float] | None:
         """The row of least log cost and that cost, None while nothing ran."""
         if not self._costs:
             return None
-        row = min(self._costs, key=lambda r: (self.cost(r), r))
-        return row, self.cost(row)
+        cost, row = min((cost, row) for row, cost in self._costs.items())
+        return row, cost
 
     def selected(self, most: int) -> tuple[IntArray, FloatArray]:
         """At most ``most`` rows that ran, with their log costs: the best half, then the latest."""
         rows = self.ran
         if len(rows) > most:
-            ranked = sorted(rows, key=lambda r: (self.cost(r), r))[: most // 2]
-            latest = [r for r in reversed(rows) if r not in set(ranked)][: most - len(ranked)]
-            rows = ranked + latest
-        return np.array(rows, dtype=np.int64), np.array([self.cost(r) for r in rows])
+            pairs = heapq.nsmallest(most // 2, ((cost, row) for row, cost in self._costs.items()))
+            ranked = {row: None for _, row in pairs}
+            latest = (row for row in reversed(rows) if row not in ranked)
+            rows = [*ranked, *itertools.islice(latest, most - len(ranked))]
+        return np.array(rows, dtype=np.int64), np.array([self._costs[row] for row in rows])
 
     def memory_facts(self, capacity_gib: float | None, most: int) -> MemoryFacts:
         """What is known of memory: the latest ``most`` rows of each kind."""
         seen = [r for r in self._peaks if capacity_gib is not None][-most:]
-        ran = [r for r in self._costs if r not in self._peaks or capacity_gib is None][-most:]
+        ran = [r for r in self._costs if capacity_gib is None or r not in self._peaks][-most:]
         logs = [math.log(self._peaks[r] / capacity_gib) for r in seen if capacity_gib is not None]
         return MemoryFacts(
             np.array(seen, dtype=np.int64),

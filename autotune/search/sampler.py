@@ -35,11 +35,11 @@ IntArray = NDArray[np.int64]
 
 MOST_POINTS = 160
 SHORTLIST = 1024
-HEADROOM = 0.3
+HEADROOM = 0.12
 """Before anything ran, improvement counts from this far (nats) behind the best expected."""
 ROUGH_SIGMA = 0.15
 """Deviation of log cost that a shortlist allows for."""
-START_COST = 2.0
+START_COST = 5.0
 """What a trial costs besides its steps, in units of the best config's steps."""
 AUDIT = 0.1
 """How much a config counts that a rule speaks against which no audit has confirmed."""
@@ -153,12 +153,8 @@ class AutotuneProposer:
 
     def _free(self, rows: IntArray) -> FloatArray:
         """1 where no rule speaks against a row, little where an audit might, 0 after one."""
-        positions = self.regions.excluded("memory")[rows]
-        free = np.ones(len(rows))
-        for position in np.unique(positions[positions >= 0]).tolist():
-            rule = self.regions.rules[position]
-            free[positions == position] = AUDIT if rule.audited_by is None else 1e-9
-        return free
+        share = [1e-9 if rule.audited_by is not None else AUDIT for rule in self.regions.rules]
+        return np.array([*share, 1.0])[self.regions.excluded("memory")[rows]]
 
     def _scores(self, rows: IntArray, beliefs: Beliefs) -> FloatArray:
         """Expected gain x probability of running / cost, of rows (m,): (m,)."""
