@@ -30,6 +30,7 @@ from autotune.errors import AutotuneError, BadInput, InfrastructureError, StudyH
 from autotune.launchers.nvml import read_gpus, wait_released
 from autotune.search.distributions import distributions
 from autotune.search.steady import SteadyState
+from autotune.study.artifacts import keep_artifacts
 from autotune.study.intents import Intent, new_token
 from autotune.study.record import Study
 from autotune.study.storage import StorageAway
@@ -316,6 +317,7 @@ class Controller:
         while self.untold:
             record, intent = self.untold[0]
             self._fence(record, intent)
+            keep_artifacts(self.study, record, intent.attempt)
             self.study.tell(record)
             failpoint("after_tell")
             self._refresh_best()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import autotune
@@ -20,7 +21,13 @@ from autotune.study.codec import record_from_json, record_to_json
 from autotune.study.constraints import constraint_attributes
 from autotune.study.intents import Intent
 from autotune.study.lease import Lease, lease_store
-from autotune.study.paths import StudyPaths, make_private_folder, read_json, write_atomically
+from autotune.study.paths import (
+    EMBEDDED,
+    StudyPaths,
+    make_private_folder,
+    read_json,
+    write_atomically,
+)
 from autotune.study.storage import open_storage, redact_url, storage_errors
 from autotune.trial import Outcome, Prediction, TrialKind, TrialRecord
 
@@ -63,12 +70,13 @@ class Study:
             )
         make_private_folder(paths.folder)
         make_private_folder(paths.trials)
+        stored = redact_url(url) if url else EMBEDDED
         url = url or f"sqlite:///{paths.database}"
         complete = {
             "format": FORMAT,
             "name": paths.name,
             "version": autotune.__version__,
-            "storage": redact_url(url),
+            "storage": stored,
             **settings,
         }
         study = cls(paths, complete, url)
@@ -97,7 +105,7 @@ class Study:
                 f"{paths.settings}: written by a later autotune ({settings.get('version')}). "
                 "Upgrade autotune to open it."
             )
-        stored = str(settings.get("storage") or f"sqlite:///{paths.database}")
+        stored = paths.storage_url(settings)
         if url is None and "***" in stored:
             raise BadInput(
                 f"study {paths.name!r} is recorded in {stored}; its password is not kept. "
@@ -137,8 +145,7 @@ class Study:
             optuna.delete_study(study_name=old, storage=self.storage)
         self.storage.remove_session()
         moved = StudyPaths.named(name)
-        url = self.url.replace(str(self.paths.database), str(moved.database))
-        settings = {**self.settings, "name": name, "storage": redact_url(url)}
+        settings = {**self.settings, "name": name}
         write_atomically(self.paths.settings, json.dumps(settings, indent=2))
         self.paths.folder.rename(moved.folder)
 
@@ -176,6 +183,15 @@ class Study:
     def name(self) -> str:
         """The study's name."""
         return self.paths.name
+
+    @property
+    def study_id(self) -> int:
+        """The study's number in its storage."""
+        return self._study_id
+
+    def trial_id(self, number: int) -> int:
+        """A trial's number in the whole storage."""
+        return self._trial_ids[number]
 
     def records(self) -> list[TrialRecord]:
         """All trials by number, running ones included."""
@@ -290,6 +306,13 @@ class Study:
                 return False
         self._records[record.number] = record
         return True
+
+    def set_system_attribute(self, number: int, key: str, value: str) -> None:
+        """Keep something beside a trial for tools that read the storage; a told one stays."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        with storage_errors(self.url), suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_system_attr(self._trial_ids[number], key, value)
 
     def note(self, key: str, value: Any) -> None:
         """Keep a fact of the whole study (why it ended, say) as a user attribute."""

@@ -1,0 +1,1 @@
+"""A study told to people: words, tables, one HTML page, notes."""
