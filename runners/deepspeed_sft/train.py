@@ -174,11 +174,10 @@ def main() -> None:
     """Trains `--steps` optimizer steps and prints one line for each on rank 0."""
     args = parse_args()
     config = json.loads(Path(args.deepspeed).read_text())
+    if get_accelerator().device_name() != "cpu":
+        get_accelerator().set_device(int(os.environ.get("LOCAL_RANK", "0")))
     deepspeed.init_distributed()
     rank, world_size = deepspeed.comm.get_rank(), deepspeed.comm.get_world_size()
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if get_accelerator().device_name() != "cpu":
-        get_accelerator().set_device(local_rank)
     layout = Layout.of(config, rank, world_size)
     engine = build_engine(args, config)
     tokenizer = load_tokenizer(
