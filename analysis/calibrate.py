@@ -42,7 +42,7 @@ NEAR, MOST_PER_TASK, ROUNDS = 30.0, 150, 3
 BETWEEN = 0.25
 """Share of a constant's wide prior kept as width: clusters of one kind differ that much."""
 
-EFFECTIVE_ROWS = 5
+EFFECTIVE_ROWS, LEAST_ROWS = 5, 25
 """Rows of one task err together: this many of them weigh against the prior."""
 
 Records = dict[str, dict[str, Any]]
@@ -69,7 +69,7 @@ def observations_of(task: Task) -> list[Observation]:
 def fit_tasks(tasks: Sequence[Task], start: Constants) -> Constants:
     """MAP constants of tasks that share GPU and framework, around ``start``'s means."""
     seen = sum(len(observations_of(task)) for task in tasks)
-    narrow = np.sqrt(min(1.0, EFFECTIVE_ROWS * len(tasks) / seen))
+    narrow = np.sqrt(min(1.0, max(EFFECTIVE_ROWS * len(tasks), LEAST_ROWS) / seen))
     prior = replace(
         nominal(), mean=start.mean, sigma=nominal().sigma * narrow,
         time_sigma=0.06, memory_sigma=0.06,

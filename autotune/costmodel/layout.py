@@ -51,7 +51,9 @@ class Layout:
     recompute_attention: Floats
     materialised: Floats
     fused_softmax: Floats
+    first_flash: Floats
     fused_norm: Floats
+    fused_elementwise: Floats
     compiled: Floats
     fp8: Floats
     offload_optimizer: Floats
@@ -98,6 +100,7 @@ def complete_layout(
     loss = np.char.startswith(read.texts("cross_entropy", "full"), "chunk").astype(int)
     loss = np.where(np.char.startswith(read.texts("cross_entropy", "full"), "fuse"), 2, loss)
     schedule = read.texts("pipeline_schedule", "1f1b")
+    compiled = read.shares(("torch_compile", "compile"), 0.0)
     full, block, selective = _recompute(read, shape, pp, vpp)
     return Layout(
         tp=tp, pp=pp, vpp=vpp, cp=cp, dp=dp, micro_batch=micro_batch, microbatches=microbatches,
@@ -109,9 +112,11 @@ def complete_layout(
         ),
         recompute_full=full, recompute_block=block, recompute_attention=selective,
         materialised=np.isin(attention, MATERIALISED).astype(float),
+        first_flash=(attention == "flash1").astype(float),
         fused_softmax=np.isin(attention, ("fused", "fused_softmax")).astype(float),
         fused_norm=read.shares(("fused_normalization",), float(rules.fused_kernels)),
-        compiled=read.shares(("torch_compile", "compile"), 0.0),
+        fused_elementwise=np.maximum(float(rules.fused_kernels), compiled),
+        compiled=compiled,
         fp8=np.array([normal_precision(p) in ("fp8", "fp4") for p in precision], dtype=float),
         offload_optimizer=read.shares(("optimizer_cpu_offload", "offload_optimizer"), 0.0),
         offload_parameters=read.shares(("offload_parameters", "offload_param"), 0.0),

@@ -233,7 +233,9 @@ def _recompute(text: str) -> dict[str, object]:
 def _kernels(text: str, note: str) -> dict[str, object]:
     lower = text.lower()
     found: dict[str, object] = {}
-    if "flash" in lower or "sdpa" in lower or "cudnn" in lower:
+    if re.search(r"flash\D*1", lower):
+        found["attention_backend"] = "flash1"
+    elif "flash" in lower or "sdpa" in lower or "cudnn" in lower:
         found["attention_backend"] = "flash"
     elif re.search(r"\b(torch|unfused|eager|math|naive)\b(?!\.)", lower):
         found["attention_backend"] = "unfused"

@@ -130,7 +130,7 @@ def layer_activation_bytes(shape: ModelShape, layout: Layout, rules: Conventions
 
 def _mlp_bytes(shape: ModelShape, layout: Layout) -> Floats:
     """Bytes per token of the MLP's saved tensors, mixture layers averaged in."""
-    unfused = np.where(layout.fused_norm > 0, 0.0, 1.0)
+    unfused = np.where(layout.fused_elementwise > 0, 0.0, 1.0)
     per_width = (6.0 + 2.0 * unfused) if shape.gated_linear_unit else np.full(len(unfused), 4.0)
     sparse = expert_layer_count(shape) / shape.num_layers
     dense = per_width * shape.ffn_hidden_size

@@ -104,11 +104,13 @@ def _layer_forward(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conv
     out[:, _column("matmul")] = matmul
     scores = 4.0 * tokens * layout.seq * heads * d / tp
     flash = 0.5 * scores / (0.5 * min(1.0, d / 128.0) ** 0.45 * rates.attention)
+    flash = flash * np.where(layout.first_flash > 0, 1.7, 1.0)
     full = scores / (0.45 * rates.attention)
     out[:, _column("attention")] = np.where(layout.materialised > 0, full, flash) + KERNEL_START_S
     region = np.where(layout.sequence_parallel > 0, tp, 1.0)
-    fused = np.maximum(layout.fused_norm, layout.compiled)
-    norm = np.where(fused > 0, 22.0, 48.0) / region
+    fused = layout.fused_elementwise
+    plain = 8.0 + 5.0 * rules.norm_copy_bytes
+    norm = np.where(np.maximum(layout.fused_norm, layout.compiled) > 0, 22.0, plain) / region
     gated = 1.0 if shape.gated_linear_unit else 0.45
     ffn = gated * np.where(fused > 0, 8.0, 30.0) * shape.ffn_hidden_size / tp
     rope = np.where(fused > 0, 6.0, 14.0) * (heads * d + kv) / tp
@@ -236,7 +238,7 @@ def time_parts(
     states = np.maximum(ordinary[0], ordinary[2]) + np.maximum(experts[0], experts[2])
     states = states * workload.trainable_share / np.where(layout.zero >= 1, layout.shard, 1.0)
     offload = layout.offload_optimizer * states * 32.0 / (hardware.host_link.gb_per_s * 1e9)
-    host = np.where(np.maximum(layout.fused_norm, layout.compiled) > 0, *HOST_LAYER_S[::-1])
+    host = np.where(layout.fused_elementwise > 0, *HOST_LAYER_S[::-1])
     host = host + np.where(layout.tp > 1, HOST_COLLECTIVES_S, 0.0)
     host = host * (1.0 + layout.recompute_full / 3.0)
     across = fabric.crosses(layout.pp, stride)

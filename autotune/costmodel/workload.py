@@ -84,7 +84,7 @@ CONVENTIONS = {
         ),
         Conventions(
             "aleph-alpha", gradient_bytes=2.0, zero_stage=1, vocab_divisor=1, fused_kernels=False,
-            norm_copy_bytes=20.0, logit_bytes=0.0, whole_logit_bytes=17.0,
+            norm_copy_bytes=20.0, logit_bytes=0.0, whole_logit_bytes=19.0,
         ),
         Conventions(
             "sailor", attention_backend="unfused", fused_kernels=False, sequence_parallel=False,
