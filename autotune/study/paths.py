@@ -16,12 +16,14 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autotune.errors import BadInput, InfrastructureError
 
+EMBEDDED = "embedded"
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -159,6 +161,11 @@ class StudyPaths:
     def database(self) -> Path:
         """The embedded SQLite database."""
         return self.folder / "study.db"
+
+    def storage_url(self, settings: Mapping[str, Any]) -> str:
+        """Where the study is recorded: its own database, found wherever the folder lies now."""
+        stored = str(settings.get("storage") or EMBEDDED)
+        return f"sqlite:///{self.database}" if stored == EMBEDDED else stored
 
     @property
     def artifacts(self) -> Path:

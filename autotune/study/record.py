@@ -106,6 +106,8 @@ class Study:
                 "Upgrade autotune to open it."
             )
         stored = paths.storage_url(settings)
+        if settings.get("storage") == EMBEDDED:
+            url = None
         if url is None and "***" in stored:
             raise BadInput(
                 f"study {paths.name!r} is recorded in {stored}; its password is not kept. "

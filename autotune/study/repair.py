@@ -76,7 +76,7 @@ def repair(paths: StudyPaths, distributions: Mapping[str, BaseDistribution]) -> 
     settings = read_json(paths.settings)
     if settings is None:
         raise BadInput(f"{paths.settings}: missing or damaged; nothing tells what the study was")
-    path = sqlite_path(str(settings.get("storage", "")))
+    path = sqlite_path(paths.storage_url(settings))
     if path is None:
         raise BadInput(
             f"study {paths.name!r} is in {settings.get('storage')}: restore a backup there"

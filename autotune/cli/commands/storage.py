@@ -36,7 +36,7 @@ def url_of(study_or_url: str) -> str:
     settings = read_json(StudyPaths.named(study_or_url).settings)
     if settings is None:
         raise BadInput.unknown("study", study_or_url, study_names())
-    return str(settings["storage"])
+    return StudyPaths.named(study_or_url).storage_url(settings)
 
 
 def check(study: StudyOrUrl, as_json: Json = False) -> None:
