@@ -184,10 +184,15 @@ class SpeedBelief:
     def rough_mean(self) -> FloatArray:
         """Mixture mean of every row by linear effects alone: what a shortlist is drawn from."""
         total = np.zeros(len(self.features))
+        shared: dict[int, tuple[FloatArray, FloatArray]] = {}
         for weight, at in zip(self._say, self._heard, strict=True):
             rival = self.rivals[at]
             level, effects = self.posteriors[at].linear_effects()
-            total += weight * (rival.mean + level + rival.basis @ effects)
+            total += weight * (rival.mean + level)
+            before = shared.get(id(rival.basis), (rival.basis, 0.0 * effects))[1]
+            shared[id(rival.basis)] = (rival.basis, before + weight * effects)
+        for basis, effects in shared.values():
+            total += basis @ effects
         return total
 
 

@@ -2,8 +2,9 @@
 
     python scripts/bench/search_speed.py [--asks N] [--million]
 
-Rows: trials told, legal configs, with and without a cost model; milliseconds, median and worst
-of N asks in a row, each told one more trial. Outcomes come from the cost model with its constants
+Rows: trials told, legal configs, with and without a cost model; CPU milliseconds (which a busy
+machine does not stretch), median and worst of N asks in a row, each told one more trial.
+Outcomes come from the cost model with its constants
 moved at random, so that the search has something to learn.
 """
 
@@ -59,16 +60,16 @@ class MadeUpRuns:
 def ask_and_tell(
     legal: LegalRows, runs: MadeUpRuns, model: CostModel | None, told: int, asks: int
 ) -> list[float]:
-    """Milliseconds of each ask, the tell of the trial before it included."""
+    """CPU milliseconds of each ask, the tell of the trial before it included."""
     rows = np.random.default_rng(2).choice(len(legal), told, replace=False)
     history = [runs.run(number, int(row)) for number, row in enumerate(rows)]
     proposer = AutotuneProposer(legal, model)
     proposer.propose(history, [])
     taken = []
     for _ in range(asks):
-        start = time.perf_counter()
+        start = time.process_time()
         proposal = proposer.propose(history, [])
-        taken.append(1e3 * (time.perf_counter() - start))
+        taken.append(1e3 * (time.process_time() - start))
         assert proposal is not None
         history.append(runs.run(len(history), proposal.index))
     return taken
