@@ -7,7 +7,8 @@ from autotune.trial import GangStatus, Outcome, RankExit
 
 LINES = "".join(
     f" [2026-11-23 10:00:{step:02d}] iteration {step:8d}/      12 "
-    f"| consumed samples: {step * 128:12d} | elapsed time per iteration (ms): {51000 + step}.5 | learning rate: 1.0E-05 "
+    f"| consumed samples: {step * 128:12d} "
+    f"| elapsed time per iteration (ms): {51000 + step}.5 | learning rate: 1.0E-05 "
     f"| global batch size:   128 | lm loss: {10 / step:.6E} | loss scale: 1.0 |\n"
     for step in range(1, 13)
 ).encode()
