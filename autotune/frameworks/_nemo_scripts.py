@@ -52,7 +52,7 @@ def sbatch_script(space: SearchSpace, arguments: Sequence[str], folder: Path) ->
             flag = "image" if option == "container" else "mounts"
             srun.append(shlex.quote(f"--container-{flag}={slurm[option]}"))
     words = [_word(argument, folder) for argument in arguments]
-    lines.append(" ".join([*srun, "python3", "-u", *(w for w in words if w != "-u")]))
+    lines.append(" ".join([*srun, "python3", "-u", *words]))
     return "\n".join(lines) + "\n"
 
 

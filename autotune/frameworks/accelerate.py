@@ -105,7 +105,7 @@ class Accelerate:
             *sft.runner_arguments(space, config, context),
         ]  # fmt: skip
         one_node_export = context.purpose == "export" and space.cluster.nodes == 1
-        argv = [context.python, "-u", *program]
+        argv = [context.python, *program]
         if one_node_export:
             argv = [context.python, "-m", *self._launch(space, config), *program]
         cpu = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}

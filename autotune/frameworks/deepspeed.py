@@ -178,7 +178,7 @@ class DeepSpeed:
         files[CONFIG_FILE] = json.dumps(ds_config(space, config), indent=2) + "\n"
         steps = steps_of(space, context)
         argv = [
-            context.python, "-u", sft.runner_program(space, RUNNER),
+            context.python, sft.runner_program(space, RUNNER),
             "--model", model, "--deepspeed", str(context.trial_dir / CONFIG_FILE),
             "--steps", str(steps), *sft.runner_arguments(space, config, context),
         ]  # fmt: skip

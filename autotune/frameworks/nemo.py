@@ -187,11 +187,11 @@ class NeMo:
     ) -> tuple[list[str], dict[str, str]]:
         tree = nemo.nested(nemo1_settings(space, config, context))
         files = {TRIAL_FILE: _yaml(NEMO_DEFAULTS, tree)}
-        argv = [context.python, "-u", self._program(space)]
+        argv = [context.python, self._program(space)]
         argv += ["--config-dir", str(context.trial_dir / "conf"), "--config-name", CONFIG_NAME]
         if context.purpose == "export":
             files[LAUNCHER_FILE] = _yaml(LAUNCHER_DEFAULTS, tree)
-            files["nemo.sbatch"] = sbatch_script(space, argv[2:], context.trial_dir)
+            files["nemo.sbatch"] = sbatch_script(space, argv[1:], context.trial_dir)
             files["nemo_launcher.sh"] = launcher_script(space, CONFIG_NAME)
         return argv, files
 
@@ -213,7 +213,7 @@ class NeMo:
             "recipe": str(space.options.get("recipe", "llama2_7b_pretrain_config")),
             "settings": bridge_settings(space, config, context),
         }
-        argv = [context.python, "-u", str(program), str(context.trial_dir / RECIPE_FILE)]
+        argv = [context.python, str(program), str(context.trial_dir / RECIPE_FILE)]
         return argv, {RECIPE_FILE: json.dumps(recipe, indent=2) + "\n"}
 
     def log_format(self, space: SearchSpace) -> LogFormat:

@@ -191,7 +191,7 @@ class TorchTitan:
         refuse_unknown(space, self.name, PARAMETERS, OPTIONS, config)
         refuse_simulation(self.name, context)
         toml = write_toml(tables(space, config, context))
-        argv = [context.python, "-u", "-m", "torchtitan.train"]
+        argv = [context.python, "-m", "torchtitan.train"]
         argv += ["--job.config_file", str(context.trial_dir / CONFIG_FILE)]
         folder = user_path(space, "torchtitan_dir") if "torchtitan_dir" in space.options else None
         files = {CONFIG_FILE: toml}

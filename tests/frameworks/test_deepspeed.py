@@ -48,7 +48,7 @@ def test_published_baseline_is_said_in_full() -> None:
     assert rendered["log_level"] == "info"
     job = DEEPSPEED.render(space, config, CONTEXT)
     assert (job.per, job.world_size, job.total_steps) == ("rank", 4, 20)
-    assert job.argv[2].endswith("runners/deepspeed_sft/train.py")
+    assert job.argv[1].endswith("runners/deepspeed_sft/train.py")
 
 
 def test_every_legal_config_keeps_the_global_batch_and_reads_back() -> None:

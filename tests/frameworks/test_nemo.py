@@ -111,7 +111,7 @@ def test_version_2_is_a_bridge_recipe() -> None:
     assert recipe["settings"]["model.tensor_model_parallel_size"] == 4
     assert recipe["settings"]["mixed_precision"] == "fp16_mixed"
     assert recipe["settings"]["checkpoint.save"] is None
-    assert job.argv[2].endswith("nemo_lora/bridge_recipe.py")
+    assert job.argv[1].endswith("nemo_lora/bridge_recipe.py")
     assert NEMO.log_format(space).name == "megatron"
 
 
