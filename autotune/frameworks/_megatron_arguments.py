@@ -133,14 +133,18 @@ def _experts(model: ModelShape) -> list[str]:
     return arguments
 
 
-def data_arguments(space: SearchSpace, model: ModelShape, exporting: bool) -> list[str]:
+def data_arguments(
+    space: SearchSpace, model: ModelShape, context: RenderContext, mock: bool
+) -> list[str]:
     """Mock data and no tokenizer for a trial, the job's own for an export that has them.
 
-    BadInput when real data is asked for (``mock_data: false``) and no ``data_path`` is given.
+    ``mock`` forces mock data, where nothing would read any. BadInput when real data is asked
+    for (``mock_data: false``) and no ``data_path`` is given.
     """
     options = space.options
+    exporting = context.purpose == "export"
     wants_mock = not options.get("data_path") if exporting else options.get("mock_data", True)
-    if wants_mock:
+    if mock or wants_mock:
         arguments = ["--mock-data", "--tokenizer-type", "NullTokenizer"]
         return [*arguments, "--vocab-size", str(model.vocab_size)]
     if not options.get("data_path") or not options.get("tokenizer_type"):

@@ -7,6 +7,7 @@ by ``options.megatron_lm_dir``, a small GPT on the `megatron-core` wheel (runner
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from autotune.frameworks._environment import (
     under_profiler,
 )
 from autotune.frameworks._megatron_rules import RULES
-from autotune.frameworks._space import user_path, where
+from autotune.frameworks._space import need_batch, user_path, where
 from autotune.logs import LogFormat, get_format
 from autotune.trial import Job
 
@@ -48,17 +49,27 @@ class Megatron:
     simulates = True
 
     def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
-        """What Megatron-LM refuses; BadInput for parameters or options it does not have."""
+        """What Megatron-LM refuses; BadInput for what it has no word for, before anything starts.
+
+        Where the framework is itself a parameter, names may belong to another one, and only
+        the contract is looked at here.
+        """
         _model(space)
+        need_batch(space)
+        contract = {key: value for key, value in _contract(space).items() if key != "seq_length"}
+        flags.render_parameters(contract)
         if len(space.frameworks) == 1:
-            elsewhere = {"seq_length", *environment_only(space, flags.KNOWN)}
-            flags.check_names([name for name in space.parameters if name not in elsewhere])
+            elsewhere = {"framework", "seq_length", *environment_only(space, flags.KNOWN)}
+            offered = {k: v for k, v in space.choices.items() if k not in elsewhere}
+            flags.check_names(tuple(offered))
+            for name, values in offered.items():
+                for value in values:
+                    flags.render_parameters({name: value})
             arguments.check_options(space.options)
         return RULES
 
     def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
         """The job of one config: one process per GPU, or one that simulates all of them."""
-        self.rules(space)
         model, runner = _model(space), _runner(space, context)
         steps = context.steps or space.trial.steps or DEFAULT_STEPS
         values = _values(space, config)
@@ -67,15 +78,17 @@ class Megatron:
             *arguments.model_arguments(model, seq_length),
             *flags.render_parameters(values),
             *arguments.schedule_arguments(space, context, steps),
-            *arguments.data_arguments(space, model, context.purpose == "export"),
+            *arguments.data_arguments(space, model, context, mock=runner == "simulated"),
             *arguments.extra_arguments(space.options),
         ]
         files: dict[str, str] = {}
+        python = context.python
         if runner == "simulated":
             files[CLUSTER_FILE] = _cluster_json(space)
             argv += _simulation(context)
+            python = sys.executable
         return Job(
-            argv=under_profiler((context.python, _program(space, runner, context), *argv), context),
+            argv=under_profiler((python, _program(space, runner, context), *argv), context),
             env={_CONNECTIONS: "1"} | space_environment(space, config),
             files=files,
             per="job" if runner == "simulated" else "rank",
@@ -125,26 +138,27 @@ FRAMEWORK = Megatron()
 
 
 def _model(space: SearchSpace) -> ModelShape:
-    for value, key in (
-        (space.model, "model"),
-        (space.contract.global_batch_size, "contract.global_batch_size"),
-        (space.contract.seq_length, "contract.seq_length"),
-    ):
-        if value is None:
-            raise BadInput(f"{where(space)}: {key}: Megatron-LM needs it; add it.")
-    assert space.model is not None
+    if space.model is None:
+        raise BadInput(f"{where(space)}: model: Megatron-LM needs the model's shape; add it.")
+    if space.contract.seq_length is None and "seq_length" not in space.parameters:
+        raise BadInput(f"{where(space)}: contract.seq_length: Megatron-LM needs it; add it.")
     return space.model
 
 
-def _values(space: SearchSpace, config: Config) -> dict[str, ParameterValue]:
-    """The config's active values and the contract's, under canonical names."""
+def _contract(space: SearchSpace) -> dict[str, ParameterValue]:
+    """What the contract says, or Megatron-LM's usual where it is silent (its adam is AdamW)."""
     contract = space.contract
-    values: dict[str, ParameterValue] = {
+    return {
         "global_batch_size": contract.global_batch_size,
         "seq_length": contract.seq_length,
         "precision": contract.precision or "bf16",
         "optimizer": "adam" if contract.optimizer in (None, "adamw") else contract.optimizer,
     }
+
+
+def _values(space: SearchSpace, config: Config) -> dict[str, ParameterValue]:
+    """The config's active values and the contract's, under canonical names."""
+    values = _contract(space)
     values |= {name: value for name, value in config.values.items() if value is not None}
     elsewhere = {"framework", *environment_only(space, flags.KNOWN)}
     return {name: value for name, value in values.items() if name not in elsewhere}

@@ -39,7 +39,7 @@ def _shape(args: argparse.Namespace) -> ModelShape:
         num_attention_heads=args.num_attention_heads,
         num_query_groups=args.num_query_groups,
         kv_channels=args.kv_channels,
-        vocab_size=args.vocab_size or 128_000,
+        vocab_size=args.vocab_size,
         max_position_embeddings=args.max_position_embeddings,
         position_embedding_type=args.position_embedding_type,
         gated_linear_unit=args.swiglu,

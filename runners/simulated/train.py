@@ -57,6 +57,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     early, _ = parser.parse_known_args(argv)
     cluster = Cluster.model_validate_json(early.sim_cluster.read_text(encoding="utf-8"))
     args = flags.parse(parser, cluster.world_size, argv)
+    if args.vocab_size is None:
+        parser.error("--vocab-size: needed, since no tokenizer is read here")
     args.cluster = cluster
     return args
 
@@ -98,7 +100,7 @@ def loss_at(args: argparse.Namespace, step: int) -> float:
     From ln(vocabulary) down a power law; data noise depends on the training seed alone, and
     layouts differ in the fifth digit, as sums in another order do.
     """
-    start = math.log(args.vocab_size or 128_000) + 0.35
+    start = math.log(args.vocab_size) + 0.35
     trend = 1.9 + (start - 1.9) * (1.0 + step / 60.0) ** -0.45
     data = random.Random(args.seed * 100_003 + step).gauss(0.0, 0.012)
     layout = f"{args.tensor_model_parallel_size}/{args.pipeline_model_parallel_size}/{step}"

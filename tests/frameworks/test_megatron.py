@@ -174,8 +174,16 @@ def test_trials_touch_no_checkpoint_and_train_mock_tokens(tmp_path):
 
 def test_real_data_in_trials_only_when_asked_for_and_complete(tmp_path):
     config = Config({"micro_batch_size": 1})
+    (tmp_path / "pretrain_gpt.py").write_text("")
+    real = RenderContext(trial_dir=tmp_path)
+    wanted = f"megatron_lm_dir: {tmp_path}, mock_data: false"
     with pytest.raises(BadInput, match="data_path"):
-        MEGATRON.render(small(options="{mock_data: false}"), config, trial(tmp_path))
+        MEGATRON.render(small(options=f"{{{wanted}}}"), config, real)
+    complete = f"{{{wanted}, data_path: /d, tokenizer_type: GPT2BPETokenizer}}"
+    assert "--data-path" in MEGATRON.render(small(options=complete), config, real).argv
+    assert (
+        "--data-path" not in MEGATRON.render(small(options=complete), config, trial(tmp_path)).argv
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,6 +198,25 @@ def test_real_data_in_trials_only_when_asked_for_and_complete(tmp_path):
 def test_options_that_clash_or_are_unknown_are_errors(options, wanted):
     with pytest.raises(BadInput, match=wanted):
         MEGATRON.rules(small(options=options))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "wanted"),
+    [
+        ("zero_stage: {values: [1, 2]}", "zero_stage"),
+        ("recompute_granularity: {values: [none, some]}", "recompute_granularity"),
+        ("gradient_accumulation_steps: {values: [1, 2]}", "gradient_accumulation_steps"),
+    ],
+)
+def test_a_choice_without_words_is_refused_before_anything_starts(parameters, wanted):
+    with pytest.raises(BadInput, match=wanted):
+        MEGATRON.rules(small(parameters))
+
+
+@pytest.mark.parametrize("change", ["precision=tf32", "optimizer=lion", "seq_length=null"])
+def test_a_contract_without_words_is_refused_before_anything_starts(change):
+    with pytest.raises(BadInput, match=change.split("=")[0]):
+        MEGATRON.rules(load_space("llama70b_tp_pp", (f"contract.{change}",)))
 
 
 def test_without_a_checkout_the_error_says_what_to_do(tmp_path):

@@ -109,6 +109,13 @@ def test_flags_and_columns_tell_the_same_truth(space, legal, model, physics, tmp
         assert told.memory_gib[0] == pytest.approx(truth.memory_gib[index], rel=1e-9)
 
 
+def test_a_mixture_of_experts_is_simulated_too(tmp_path):
+    space = load_space(ROOT / "tests" / "frameworks" / "megatron_experts.yaml")
+    legal = build_legal_set(space, MEGATRON.rules(space))
+    ran = Ran(space, legal.config(legal.baseline), tmp_path, steps=3)
+    assert ran.code == 0 and len(ran.steps) == 3
+
+
 def test_what_does_not_fit_dies_as_torch_does(space, legal, model, physics, tmp_path):
     truth = physics.true_step_time_and_memory(model, legal.columns(), 0)
     capacity = model.capacity_gib
