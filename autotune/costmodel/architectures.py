@@ -42,6 +42,9 @@ def shape_for_row(row: Row) -> tuple[ModelShape, tuple[str, ...]]:
     files = _model_files()
     if key in files:
         return files[key], ()
+    starts = [name for name in files if key.startswith(name)]
+    if starts:
+        return files[max(starts, key=len)], ()
     inside = [name for name in files if name in key or key in name]
     if inside:
         return files[max(inside, key=len)], ("model",)

@@ -30,6 +30,7 @@ CONFIG_KEY = (
     "tp", "pp", "cp", "ep", "vpp", "dp", "zero_or_fsdp", "mbs", "recompute", "seq_parallel",
     "kernel/attention",
 )  # fmt: skip
+_ADAPTER_SHARE = 0.003
 _FRAMEWORKS = (
     ("ultrascale", "nanotron"), ("nanotron", "nanotron"), ("hagemann", "aleph-alpha"),
     ("aleph", "aleph-alpha"), ("llm-foundry", "llm-foundry"), ("mosaic", "llm-foundry"),
@@ -128,8 +129,9 @@ def _build_task(key: tuple[str, ...], members: Sequence[Row]) -> Task:
     if not batch:
         batch, assumed = gpus * 4.0, (*assumed, "gbs")
     workload = Workload(
-        int(batch), seq, normal_precision(first["precision"] or "bf16"), "adam", framework
-    )
+        int(batch), seq, normal_precision(first["precision"] or "bf16"), "adam", framework,
+        _ADAPTER_SHARE if "lora" in first["note"].lower() else 1.0,
+    )  # fmt: skip
     cluster = Cluster(nodes=-(-gpus // per_node), gpus_per_node=per_node, hardware=hardware)
     model = CostModel(shape, cluster, workload)
     columns = columns_of([c.row for c in configs], gpus)

@@ -27,6 +27,8 @@ HOST_LAYER_S = (1.6e-3, 1.3e-3)
 """Launching one layer, forward and backward: eager and with fused kernels (eager measured on
 an H200 host with torch 2.11: 1.5 to 1.9 ms whatever the sizes)."""
 HOST_COLLECTIVES_S = 1.0e-3
+HOST_ROUTING_S, HOST_EXPERT_S = 2.0e-3, 0.15e-3
+"""What routing adds to a layer's launches, and each local expert (fp8 scales twice)."""
 INTERFERENCE_S = 2e-5
 BUCKET_PARAMETERS = 12.5e6
 """Parameters of one gradient bucket: PyTorch's 25 MB of bf16."""
@@ -240,6 +242,10 @@ def time_parts(
     offload = layout.offload_optimizer * states * 32.0 / (hardware.host_link.gb_per_s * 1e9)
     host = np.where(layout.fused_elementwise > 0, *HOST_LAYER_S[::-1])
     host = host + np.where(layout.tp > 1, HOST_COLLECTIVES_S, 0.0)
+    if shape.num_experts:
+        local = np.maximum(shape.num_experts / layout.ep, 1.0)
+        launches = HOST_ROUTING_S + HOST_EXPERT_S * local * (1.0 + layout.fp8)
+        host = host + launches * expert_layer_count(shape) / shape.num_layers
     host = host * (1.0 + layout.recompute_full / 3.0)
     across = fabric.crosses(layout.pp, stride)
     crowd = layout.tp * fabric.nodes(layout.tp, np.ones(len(stride))) ** 0.5
