@@ -72,6 +72,8 @@ class LogReader:
 
 def clean(block: bytes) -> list[str]:
     """Lines of a block without escape sequences, control characters and empty lines."""
+    if b"\r" in block:
+        block = block.replace(b"\r", b"\n")
     if b"\x1b" in block:
         block = _ANSI.sub(b"", block)
     if b"[0m" in block:

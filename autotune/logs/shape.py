@@ -12,7 +12,7 @@ MAX_SHAPES = 4096
 MAX_CACHED_LINE = 2048
 """Longer lines are looked at each time, to bound memory."""
 
-MAX_LINE = 16384
+MAX_LINE = 4096
 
 _TABLE = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else byte for byte in range(256))
 
@@ -23,7 +23,7 @@ def shape_of(line: str) -> bytes:
 
 
 def shorten(line: str) -> str:
-    """The line, or of a very long one its first and last 8,192 characters."""
+    """The line, or of a very long one its first and last 2,048 characters."""
     if len(line) <= MAX_LINE:
         return line
     return line[: MAX_LINE // 2] + line[-MAX_LINE // 2 :]

@@ -59,6 +59,11 @@ def noise(n: int) -> str:
     return f"[default3]:INFO 10:00:{n % 60:02d} worker {n} read part_{n % 4320:05d}.arrow\n"
 
 
+def unique(n: int) -> str:
+    """Lines of which no two have the same shape: the slow path, on purpose."""
+    return f"fetched {random.getrandbits(128):x} from {random.getrandbits(64):x} into the cache\n"
+
+
 def read_all(data: bytes, log_format: str) -> tuple[float, int]:
     """CPU seconds and measured steps of one full reading."""
     reader, parser = LogReader(), Parser(get_format(log_format))
@@ -84,6 +89,7 @@ def main() -> None:
         "megatron": (megatron, "megatron"),
         "torchtitan": (torchtitan, "torchtitan"),
         "noise": (noise, "megatron"),
+        "unique": (unique, "megatron"),
     }
     print(f"{'log':<12}{'all MB/s':>10}{'auto MB/s':>11}{'lines/s':>12}{'steps':>9}")
     for name, (make, log_format) in kinds.items():

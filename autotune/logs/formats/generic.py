@@ -25,7 +25,7 @@ _STEP = (
     r"|batch|update|num_updates)[\"']?\s*[:=#]?\s*\[?\s*(?P<step>\d[\d,]*)(?:\s*/\s*\d+)?)"
 )
 
-_MEMORY = r"(?i:\bmem(?:ory)?\b[ _\w]*(?:usage|watermark|alloc\w*|peak|used)?[^:=\d|,]*[:=] *"
+_MEMORY = r"(?i:\bmem(?:ory)?\b[^:=\d|,]{,60}[:=] *"
 _MEMORY_INSIDE = (
     inside("em", _MEMORY + r"(?P<memory_gb>{num}) ?Gi?B?\b)"),
     inside("em", _MEMORY + r"(?P<memory_mb>{num}) ?Mi?B?\b)"),
@@ -41,7 +41,7 @@ FORMAT = LogFormat(
         opening("", _STEP + r"(?=.*(?i:loss|time|/s|per[ _]s|ms\b|tps|tflops|took))"),
         opening(
             "",
-            rf"(?i:(?:avg|average|speed|throughput|rate)?[:= ]*\b(?P<samples_per_s>{_N}) ?"
+            rf"(?i:\b(?P<samples_per_s>{_N}) ?"
             rf"{_SAMPLES}{_RATE_S}{_NOT_A_KEY})",
         ),
         opening("", rf"(?i:(?P<tokens_per_s_per_gpu>{_N}) ?{_TOKENS}{_RATE_S}{_GPU}{_NOT_A_KEY})"),
