@@ -39,7 +39,7 @@ class ClientGangs:
 
     def start(self, argv: list[str], env: dict[str, str], trial_dir: Path, token: str) -> Handle:
         """Start the engine's client; its handle."""
-        return self.processes.start(argv, env, trial_dir, token, LOG)
+        return self.processes.start(argv, {**env, **agent()}, trial_dir, token, LOG)
 
     def find(self, trial_dir: Path, token: str) -> Handle | None:
         """The client that was started for a token, or a handle without one if the nodes told."""
@@ -98,12 +98,18 @@ class ClientGangs:
         return left
 
 
+def agent() -> dict[str, str]:
+    """The controller's ssh agent: the client needs it to reach nodes; trials never see it."""
+    names = ("SSH_AUTH_SOCK", "SSH_AGENT_PID")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def start_sweep(argv: list[str], handle: Handle) -> subprocess.Popen[bytes]:
     """Start the engine's sweep of the nodes; it does not carry the token itself."""
     with (Path(handle["trial_dir"]) / LOG).open("ab") as log:
         return subprocess.Popen(
             argv,
-            env=host.allowed_environment(),
+            env={**host.allowed_environment(), **agent()},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

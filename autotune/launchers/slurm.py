@@ -140,9 +140,11 @@ class Slurm:
 
     def find(self, trial_dir: Path, token: str) -> Handle | None:
         """The job with this token's name, or the srun that was started for it."""
-        if self.mode == "step":
+        found = self._steps.processes.find(trial_dir, token)
+        if found is None and self.mode == "step":
             found = self._steps.find(trial_dir, token)
-            return {**self._step(), **found} if found else None
+        if found is not None:
+            return {**self._step(), **found}
         job_id = _slurm_commands.job_named(job_name(token))
         return self._batch_handle(job_id, trial_dir, token) if job_id else None
 

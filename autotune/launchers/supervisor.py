@@ -128,12 +128,13 @@ class Supervisor:
             write_whole(path, chosen)
             return str(chosen["addr"]), int(str(chosen["port"]))
         bound = time.monotonic() + RENDEZVOUS_BOUND_S
-        while time.monotonic() < bound and not self.terminated:
+        request = os.path.join(self.folder, "cancel")
+        while time.monotonic() < bound and not self.terminated and not os.path.exists(request):
             told = read_object(path)
             if told and told.get("token") == self.spec["token"]:
                 return str(told["addr"]), int(told["port"])
             time.sleep(0.05)
-        raise OSError(f"part 0 told no rendezvous in {path} within {RENDEZVOUS_BOUND_S:.0f} s")
+        raise OSError(f"part 0 told no rendezvous in {path} (waited {RENDEZVOUS_BOUND_S:.0f} s)")
 
     def environment(self, rank: int, local_rank: int, address: str, port: int) -> dict[str, str]:
         """What one started process sees: allowed variables, the job's own, and its place."""
@@ -364,7 +365,7 @@ class Supervisor:
         ended_s = time.monotonic()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = ended_s - self.started_s
-        gpus = 1 if self.spec["unit"] == "rank" else int(self.spec["gpus_per_node"])
+        gpus = int(self.spec["gpus_per_node"]) * int(self.spec["nodes"]) / int(self.spec["parts"])
         struck = self.first_failed is not None and oom_kills() > self.oom_kills_before >= 0
         return {
             "version": 1,
@@ -402,9 +403,11 @@ class Supervisor:
             self.start_ranks(umask)
             self.sampler = start_sampler()
         except OSError as error:
-            what = error.filename or self.spec["argv"][0]
-            self.error = f"cannot start {what!r}: {error.strerror or error}"
-            self.begin_end("start", 0.0, time.monotonic())
+            self.look(time.monotonic())
+            if self.ending is None and not self.terminated:
+                what = error.filename or self.spec["argv"][0]
+                self.error = f"cannot start {what!r}: {error.strerror or error}"
+                self.begin_end("start", 0.0, time.monotonic())
         self.watch(wake)
         self.end_containers()
         return self.tell(self.record())
@@ -434,7 +437,9 @@ def start_sampler() -> Any:
         finally:
             sys.path.remove(HERE)
         return nvml.start_sampler(os.getpid())
-    except (ImportError, OSError):
+    except Exception as error:  # figures must never cost the gang that they are of
+        if not isinstance(error, OSError):
+            print(f"autotune: GPUs are not sampled: {error!r}", file=sys.stderr, flush=True)
         return None
 
 

@@ -127,6 +127,16 @@ def test_ssh_options_are_passed_through(make_gangs, options, tmp_path: Path) -> 
     assert re.search(r"-p 2222 -i key 192\.0\.2\.77 .*orted", said.read_text())
 
 
+def test_the_ssh_agent_is_the_clients_alone(make_gangs, options, monkeypatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent.1")
+    gangs = make_gangs("mpi", options)
+    handle = gangs.start(actor_job("env=SSH_AUTH_SOCK,PATH", "say=up", "sleep=60"))
+    wait_until(lambda: "up" in log_text(Path(handle["trial_dir"])))
+    client = Path(f"/proc/{handle['pid']}/environ").read_bytes()
+    assert b"SSH_AUTH_SOCK=/run/agent.1" in client
+    assert places(Path(handle["trial_dir"]))["SSH_AUTH_SOCK"] is None
+
+
 def test_a_killed_mpirun_leaves_nothing(make_gangs, options) -> None:
     gangs = make_gangs("mpi", options)
     job = actor_job("orphan", "say=up", "sleep=60", per="rank", gpus_per_node=2)

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from autotune.launchers import host, rank, supervisor
 from tests.launchers.gangs import Gangs, actor_job, log_text, wait_until
 
@@ -212,3 +214,21 @@ def test_half_a_record_is_no_record(tmp_path: Path) -> None:
     host.write_whole(str(tmp_path / "whole.json"), {"a": 1})
     assert host.read_object(str(tmp_path / "whole.json")) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_a_cancel_while_waiting_for_the_first_node(tmp_path: Path) -> None:
+    spec = {
+        "version": 1, "token": "t", "argv": ["true"], "env": {}, "inherit": [], "cwd": None,
+        "per": "node", "nodes": 2, "gpus_per_node": 4, "time_limit_s": 30, "grace_s": 1,
+        "peer_grace_s": 1, "master_addr": "", "master_port": 0, "gpus": [], "argv_prefix": [],
+        "parts": 2, "unit": "node", "py_spy": None, "container_program": None, "path_prefix": "",
+    }  # fmt: skip
+    (tmp_path / "gang.json").write_text(json.dumps(spec))
+    argv = [sys.executable, "-I", "-S", str(NODE / "supervisor.py"), str(tmp_path / "gang.json")]
+    waiting = subprocess.Popen([*argv, "1"])
+    wait_until((tmp_path / "supervisor.1.json").exists)
+    (tmp_path / "cancel").write_text('{"grace_s": 0}')
+    assert waiting.wait(10.0) == 0
+    told = record(tmp_path, 1)
+    assert (told["ended_by"], told["error"], told["ranks"]) == ("cancel", None, [])
+    assert told["gpu_seconds"] == pytest.approx(4 * (told["ended_s"] - told["started_s"]))
