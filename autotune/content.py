@@ -28,7 +28,8 @@ def shipped_root() -> Path:
 def content_folders(kind: str) -> list[Path]:
     """Existing folders of one kind, the user's before the shipped; `kind` is one of KINDS."""
     roots = [Path.cwd()]
-    roots += [Path(entry) for entry in os.environ.get("AUTOTUNE_PATH", "").split(os.pathsep) if entry]
+    searched = os.environ.get("AUTOTUNE_PATH", "").split(os.pathsep)
+    roots += [Path(entry) for entry in searched if entry]
     roots.append(shipped_root())
     folders: list[Path] = []
     for root in roots:

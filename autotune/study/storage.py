@@ -111,6 +111,8 @@ def _prepare_sqlite(path: Path) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
     except (OSError, sqlite3.DatabaseError) as error:
+        if _is_full(error):
+            raise _full(f"sqlite:///{path}") from error
         raise BadInput(
             f"{path}: not a usable SQLite database ({error}). "
             f"`autotune storage check` tells what stands and can rebuild it."
@@ -153,6 +155,18 @@ def _away(url: str, error: BaseException) -> str:
     return f"storage {redact_url(url)} does not answer: {cause}"
 
 
+def _is_full(error: BaseException) -> bool:
+    signs = ("disk is full", "No space left", "disk I/O error")
+    return any(sign in str(error) for sign in signs)
+
+
+def _full(url: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"storage {redact_url(url)}: the disk is full. Free space, then `autotune resume`; "
+        "what was measured is kept."
+    )
+
+
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
     """Turn what a storage raises when it is away into StorageAway."""
@@ -164,11 +178,8 @@ def storage_errors(url: str) -> Iterator[None]:
     except AutotuneError:
         raise
     except (StorageInternalError, sqlalchemy.exc.OperationalError) as error:
-        text = str(error.__cause__ or error)
-        if "disk is full" in text or "No space left" in text or "disk I/O error" in text:
-            raise InfrastructureError(
-                f"storage {redact_url(url)}: the disk is full. Free space, then `autotune resume`."
-            ) from error
+        if _is_full(error.__cause__ or error):
+            raise _full(url) from error
         raise StorageAway(_away(url, error)) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InfrastructureError(

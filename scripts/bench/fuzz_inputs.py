@@ -66,7 +66,7 @@ RECORD = record_to_json(
         "hash",
         outcome=Outcome.OK,
         measurement=Measurement(Interval(1.0, 0.9, 1.1), objective=Interval(5.0, 4.0, 6.0)),
-    )  # fmt: skip
+    )
 )
 HANDLE = {
     "launcher": "local", "pid": 1, "start_time": 1, "boot_id": "x", "host": "h", "token": "t",

@@ -93,8 +93,8 @@ def main() -> None:
     }
     print(f"{'log':<12}{'all MB/s':>10}{'auto MB/s':>11}{'lines/s':>12}{'steps':>9}")
     for name, (make, log_format) in kinds.items():
-        sample = "".join(make(n) for n in range(2000))
-        data = sample.encode() * max(1, int(given.mb * 1e6 / len(sample)))
+        lines_wanted = int(given.mb * 1e6 / len(make(0)))
+        data = "".join(make(n) for n in range(lines_wanted)).encode()
         named = min(read_all(data, log_format) for _ in range(given.repeat))
         auto = min(read_all(data, "auto") for _ in range(given.repeat))
         rates = [len(data) / 1e6 / seconds for seconds, _ in (named, auto)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -35,13 +36,9 @@ def test_f16_full_disk_then_room_again(slow: Cli, small_disk: Path) -> None:
     slow.env["AUTOTUNE_HOME"] = str(small_disk)
     slow("run", "--space", "slow.yaml", "--study", "s", "--sampler", "random", "--trials", "2")
     filler = small_disk / "filler"
-    with filler.open("wb") as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-                file.flush()
-        except OSError:
-            pass
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
     stopped = slow("resume", "s", "--trials", "6", expect=3)
     assert "resume" in stopped.stderr
     filler.unlink()
