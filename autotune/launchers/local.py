@@ -4,12 +4,14 @@
     poll:   exit.0.json stands and the supervisor is gone -> exited; neither -> lost
 
 Options: those of every launcher (``_gang.GangOptions``) and ``gpus``, the devices that
-parallel gangs share out among themselves (a list of CUDA indices or UUIDs; without it
-CUDA_VISIBLE_DEVICES is left alone).
+parallel gangs share out among themselves: a list of CUDA indices or UUIDs (default: those in
+CUDA_VISIBLE_DEVICES, else all of this host's). A job that wants more than the default has, one
+on the CPU say, finds CUDA_VISIBLE_DEVICES as it is.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 from autotune.errors import BadInput, InfrastructureError
 from autotune.launchers import _gang, host
 from autotune.launchers._process import Processes, carriers, describe_process, same_boot
+from autotune.launchers.nvml import read_gpus
 from autotune.trial import GangStatus, Handle, Job
 
 ESCALATION_MARGIN_S = 5.0
@@ -103,22 +106,33 @@ class Local:
         return {**common, **found} if found else None
 
     def _free_gpus(self, job: Job) -> tuple[str, ...]:
-        if not self.gpus or not job.gpus_per_node:
-            return ()
         wanted = job.gpus_per_node
-        if wanted > len(self.gpus):
+        if not wanted:
+            return ()
+        there = self.gpus or visible_gpus()
+        if wanted > len(there):
+            if not self.gpus:
+                return ()
             raise BadInput(
                 f"the job wants {wanted} GPUs a node, launcher option gpus lists "
-                f"{len(self.gpus)}: {', '.join(self.gpus)}."
+                f"{len(there)}: {', '.join(there)}."
             )
         busy = {gpu for held in self._held.values() for gpu in held}
-        free = [gpu for gpu in self.gpus if gpu not in busy]
+        free = [gpu for gpu in there if gpu not in busy]
         if len(free) < wanted:
             raise InfrastructureError(
-                f"{wanted} GPUs wanted, {len(free)} of {len(self.gpus)} are free: "
+                f"{wanted} GPUs wanted, {len(free)} of {len(there)} are free: "
                 "other gangs hold the rest. Lower --parallel."
             )
         return tuple(free[:wanted])
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use: CUDA_VISIBLE_DEVICES, else all; empty for none."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return tuple(word.strip() for word in told.split(",") if word.strip() not in ("", "-1"))
+    return tuple(str(gpu.index) for gpu in read_gpus())
 
 
 LAUNCHER = Local

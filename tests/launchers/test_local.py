@@ -13,6 +13,7 @@ import pytest
 
 from autotune.errors import BadInput, InfrastructureError
 from autotune.launchers import end_gang, get_launcher, host
+from autotune.launchers.nvml import Gpu
 from autotune.trial import Job
 from tests.launchers.gangs import Gangs, actor_job, log_text, wait_until
 
@@ -125,6 +126,19 @@ def test_gpus_are_shared_out_among_parallel_gangs(make_gangs) -> None:
     third = gangs.start(job)
     assert third["gpus"] == ["4", "5"]
     wait_until(lambda: '"4,5"' in log_text(Path(third["trial_dir"])))
+
+
+def test_without_the_option_the_visible_gpus_are_shared_out(make_gangs, monkeypatch) -> None:
+    gangs = make_gangs("local")
+    job = actor_job("say=x", gpus_per_node=2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c")
+    assert gangs.start(job)["gpus"] == ["GPU-a", "GPU-b"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    eight = [Gpu(index, f"GPU-{index}") for index in range(8)]
+    monkeypatch.setattr("autotune.launchers.local.read_gpus", lambda: eight)
+    assert gangs.start(job)["gpus"] == ["0", "1"]
+    monkeypatch.setattr("autotune.launchers.local.read_gpus", list)
+    assert gangs.start(job)["gpus"] == []
 
 
 def test_an_adopted_gang_keeps_its_gpus(make_gangs) -> None:
