@@ -135,7 +135,8 @@ def load_grids(
 def _grid(key: tuple[str, ...], members: Sequence[Row], task: Task | None) -> Grid:
     gpus = number(members[0]["gpus"]) or 1.0
     if task is not None:
-        configs, columns = task.configs, task.columns
+        timed = any(c.step_time_s for c in task.configs)
+        configs, columns = task.configs if timed else _merged(members), task.columns
     else:
         configs = _merged(members)
         columns = columns_of([c.row for c in configs], int(gpus))
@@ -169,7 +170,7 @@ def _plain(value: object) -> ParameterValue:
 
 
 def _merged(members: Sequence[Row]) -> tuple[MeasuredConfig, ...]:
-    """Configs of a task that no cost model knows: speed by step time, else by tokens/s/GPU."""
+    """Configs in the order of the file, timed by step time, else by tokens/s/GPU."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in members:
         groups.setdefault(tuple(row[k] for k in CONFIG_KEY), []).append(row)
@@ -210,6 +211,19 @@ def replay(grid: Grid, proposer: Proposer, most: int | None = None) -> Run:
         if grid.speed[proposal.index] >= grid.best:
             break
     return Run(tuple(order))
+
+
+def stop(grid: Grid, proposer: Proposer) -> dict[str, float]:
+    """When a search left to itself ends, and the share of the best speed it then misses."""
+    history: list[TrialRecord] = []
+    best = 0.0
+    while proposer.finished(history) is None:
+        proposal = proposer.propose(history, [])
+        if proposal is None:
+            break
+        best = max(best, float(grid.speed[proposal.index]))
+        history.append(grid.run(len(history), proposal.index))
+    return {"trials": len(history), "regret": 1.0 - best / grid.best}
 
 
 def score(grid: Grid, run: Run) -> dict[str, float]:

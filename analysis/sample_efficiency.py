@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from replay import Grid, Run, load_grids, replay, score
+from replay import Grid, Run, load_grids, replay, score, stop
 from rivals import DETERMINISTIC, METHODS, RUNS, SLOW
 
 from autotune.errors import BadInput
@@ -30,6 +30,8 @@ from autotune.errors import BadInput
 RESULTS = Path(__file__).resolve().parent / "results"
 ALL = [*METHODS, *RUNS]
 SLOW_SEEDS = 3
+STOPS = ("autotune", "shuffled_prior", "no_prior")
+"""Methods that end by themselves: when, and how near the best, is scored too."""
 
 
 def run_one(grid: Grid, method: str, seed: int) -> Run:
@@ -60,6 +62,8 @@ def _work(job: tuple[Grid, str, int]) -> list[dict[str, Any]]:
                 "figures": score(grid, run),
             }
         )
+        if method in STOPS:
+            rows[-1]["stop"] = stop(grid, METHODS[method](grid, seed))
     return rows
 
 
@@ -109,8 +113,21 @@ def summarise(grids: Sequence[Grid], rows: Sequence[Mapping[str, Any]]) -> dict[
         )
     return {
         "tasks": tasks,
+        "stopping": _stopping(rows),
         "overall": {m: _overall(tasks, m) for m in dict.fromkeys(r["method"] for r in rows)},
     }
+
+
+def _stopping(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """By method: share of runs that ended by themselves within 2% of the best, and when."""
+    found = {}
+    for method in dict.fromkeys(row["method"] for row in rows if "stop" in row):
+        stops = [row["stop"] for row in rows if row["method"] == method]
+        found[method] = {
+            "within_2pct": statistics.fmean(s["regret"] <= 0.02 for s in stops),
+            **{f"trials_{k}": v for k, v in spread([s["trials"] for s in stops]).items()},
+        }
+    return found
 
 
 def _overall(tasks: Sequence[Mapping[str, Any]], method: str) -> dict[str, Any]:
@@ -156,6 +173,13 @@ def markdown(result: Mapping[str, Any], command: str) -> str:
             f"| {f['oom_trials']['median']:g} / {f['oom_trials']['mean']:.2f} "
             f"| {f['failed_trials']['mean']:.1f} | {regrets} |"
         )
+    for method, told in result["stopping"].items():
+        lines += [
+            "",
+            f"Left to end by itself, {method} stands within 2% of the best in "
+            f"{told['within_2pct']:.0%} of its runs, after {told['trials_median']:g} trials in the "
+            f"median, {told['trials_max']:g} at most.",
+        ]
     lines += ["", "Mean trials to within 5% (2%) of the best, by task:", ""]
     shown = [
         m

@@ -34,11 +34,14 @@ class Ledger:
         self.objective = objective
         self.visited = np.zeros(len(legal), dtype=bool)
         self.trials: list[tuple[TrialRecord, int]] = []
+        self.since_best = 0
+        """Trials told since the best improved, repeats of a row not counted."""
         self._told: set[int] = set()
         self._costs: dict[int, float] = {}
         self._counts: dict[int, int] = {}
         self._peaks: dict[int, float] = {}
         self._times: dict[int, float] = {}
+        self._best: tuple[float, int] | None = None
         self._beyond: dict[int, int] = {}
         self._crashed: dict[int, int] = {}
 
@@ -56,10 +59,16 @@ class Ledger:
 
     def _note(self, record: TrialRecord, row: int) -> None:
         cost = log_cost(record, self.objective)
+        best = self.best
+        if cost is not None and (best is None or cost < best[1]):
+            self.since_best = 0
+        elif row not in self._costs and record.outcome not in TEACHES_NOTHING:
+            self.since_best += 1
         if cost is not None and record.measurement is not None:
             count = self._counts.get(row, 0)
             self._costs[row] = (self._costs.get(row, 0.0) * count + cost) / (count + 1)
             self._counts[row] = count + 1
+            self._best = self._found_best(row)
             if record.measurement.step_time_s.value > 0.0:
                 self._times[row] = record.measurement.step_time_s.value
             peak = record.measurement.peak_memory_gib
@@ -78,10 +87,16 @@ class Ledger:
     @property
     def best(self) -> tuple[int, float] | None:
         """The row of least log cost and that cost, None while nothing ran."""
-        if not self._costs:
-            return None
-        cost, row = min((cost, row) for row, cost in self._costs.items())
-        return row, cost
+        return (self._best[1], self._best[0]) if self._best is not None else None
+
+    def _found_best(self, row: int) -> tuple[float, int]:
+        """The best after ``row`` changed; all rows are looked at only when the best got worse."""
+        now = (self._costs[row], row)
+        if self._best is None or now <= self._best:
+            return now
+        if self._best[1] != row:
+            return self._best
+        return min((cost, other) for other, cost in self._costs.items())
 
     def selected(self, most: int) -> tuple[IntArray, FloatArray]:
         """At most ``most`` rows that ran, with their log costs: the best half, then the latest."""

@@ -43,11 +43,12 @@ START_COST = 5.0
 """What a trial costs besides its steps, in units of the best config's steps."""
 AUDIT = 0.1
 """How much a config counts that a rule speaks against which no audit has confirmed."""
-FEWEST_TRIALS = 5
 WORTH = 0.02
-LEAST_GAIN = 0.003
+LEAST_GAIN = 0.001
 LEAST_ODDS = 0.05
-"""The study ends by itself below this gain and these odds of a gain worth having."""
+PATIENCE = 8
+"""The study ends by itself when so many trials in a row brought no better one, and all that are
+left are expected to gain less than this, with less than these odds of a gain worth having."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ class AutotuneProposer:
         self._learn(history)
         found = self.ledger.best
         rows = self._open_rows(np.zeros(0, dtype=np.int64))
-        if found is None or len(self.ledger.trials) < FEWEST_TRIALS or not len(rows):
+        if found is None or self.ledger.since_best < PATIENCE or not len(rows):
             return None
         beliefs = self._beliefs(np.zeros(0, dtype=np.int64))
         near = self._shortlist(rows, beliefs)
@@ -216,8 +217,9 @@ class AutotuneProposer:
         if gain >= LEAST_GAIN or odds >= LEAST_ODDS:
             return None
         return (
-            f"no config left is expected to gain more than {gain:.2%}, nor has any more than "
-            f"{odds:.1%} odds of being {WORTH:.0%} faster than the best"
+            f"{self.ledger.since_best} trials in a row brought no better one; none that is left is "
+            f"expected to gain more than {gain:.2%}, nor has more than {odds:.1%} odds of being "
+            f"{WORTH:.0%} faster"
         )
 
     def skipped(self, history: Sequence[TrialRecord]) -> Iterator[Skipped]:
