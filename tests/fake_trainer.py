@@ -230,14 +230,6 @@ def invalid_config(args: argparse.Namespace) -> None:
 
 
 @mode
-def xid(args: argparse.Namespace) -> None:
-    """The hardware fails: an uncorrectable memory error."""
-    train(args, last=1)
-    traceback("RuntimeError: CUDA error: uncorrectable ECC error encountered")
-    sys.exit(1)
-
-
-@mode
 def killed(args: argparse.Namespace) -> None:
     """Dies of SIGKILL, as the kernel's memory killer ends it."""
     train(args, last=1)
@@ -251,13 +243,6 @@ def truncated(args: argparse.Namespace) -> None:
     sys.stdout.write(f"step 2/{args.steps} | loss: 4.2 | step_ti")
     sys.stdout.flush()
     sys.exit(0)
-
-
-@mode
-def implausible(args: argparse.Namespace) -> None:
-    """Figures that no machine reaches, and exit 0."""
-    args.tokens_per_s = 1e15
-    train(args)
 
 
 def main() -> None:
