@@ -20,6 +20,7 @@ from autotune.controller import judge, recovery
 from autotune.controller.agenda import Agenda, Over, Task
 from autotune.controller.events import Listener, Silent
 from autotune.controller.failpoints import failpoint
+from autotune.controller.ladder import LadderAgenda
 from autotune.controller.setting import Setting
 from autotune.controller.signals import Signals
 from autotune.controller.standing import Result, result, standings
@@ -50,14 +51,20 @@ class Fenced(StudyHeld):
 class Controller:
     """Runs one study to its end; create it holding the study's lease."""
 
-    def __init__(self, study: Study, setting: Setting, listener: Listener | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        setting: Setting,
+        listener: Listener | None = None,
+        agenda: Agenda | LadderAgenda | None = None,
+    ) -> None:
         self.study = study
         self.setting = setting
         self.listener: Listener = listener or Silent()
         self.running: list[Watch] = []
         self.queue: list[TrialRecord] = []
         self.untold: list[tuple[TrialRecord, Intent]] = []
-        self.agenda = Agenda(setting, float(study.noted("wall_time_s") or 0.0))
+        self.agenda = agenda or Agenda(setting, float(study.noted("wall_time_s") or 0.0))
         self._distributions = distributions(setting.legal)
         self._storage_retry_at = 0.0
         self._storage_failures = 0

@@ -1,0 +1,233 @@
+"""`autotune explain`: which change bought what, why a trial was run, why a config was not."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autotune.cli.options import Json, Storage, StudyName, open_study
+from autotune.errors import BadInput
+
+if TYPE_CHECKING:
+    from autotune.controller import Setting
+    from autotune.controller.ladder import Measured, Rung
+    from autotune.study.record import Study
+
+SKIPPED_SHOWN = 20
+BAR = 30
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(explain)
+
+
+def explain(
+    study: StudyName,
+    trial: Annotated[int | None, typer.Option(help="Explain one trial instead.")] = None,
+    skipped: Annotated[bool, typer.Option("--skipped", help="Why configs were not run.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Run the rungs without asking.")] = False,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Measure which change from the baseline to the winner bought what."""
+    opened = open_study(study, storage)
+    if trial is not None:
+        _one_trial(opened, trial, as_json)
+    elif skipped:
+        _skipped(opened, as_json)
+    else:
+        _ladder(opened, yes, as_json)
+
+
+def _setting(study: Study) -> Setting:
+    from autotune.controller import Options, prepare_space
+    from autotune.space import load_space
+
+    options = Options.from_json(study.settings["options"])
+    return prepare_space(load_space(str(study.paths.space)), options)
+
+
+def _one_trial(study: Study, number: int, as_json: bool) -> None:
+    """Why this config, what was expected, what came."""
+    from autotune import figures
+    from autotune.cli import console, views
+    from autotune.report.notes import expectation, outcome
+    from autotune.study.codec import record_to_json
+
+    record = study.record(number)
+    if as_json:
+        console.print_json(record_to_json(record))
+        return
+    metric = str(study.settings.get("metric", "tokens_per_s"))
+    simulated = " (simulated)" if record.simulated else ""
+    print(f"Trial {number}, {record.kind}{simulated}: {record.outcome or 'running'}")
+    print(f"Why: {record.reason or 'nothing was noted'}")
+    base = views.baseline_values(study.records()) or {}
+    for name, before, after in figures.changes(record.values, base):
+        print(f"  {name}: {before} -> {after}")
+    print(f"Expected: {expectation(record) or 'nothing; there is no cost model for it'}")
+    print(f"Came: {outcome(record, metric)}")
+    measured, expected = record.measurement, record.prediction.step_time_s
+    if measured is not None and expected:
+        off = measured.step_time_s.value / expected - 1
+        print(f"The step took {off:+.0%} of what was expected.")
+    for line in record.evidence:
+        print(f"  | {line}")
+
+
+def _skipped(study: Study, as_json: bool) -> None:
+    """Every config never run, by reason; the first of each kind with its evidence."""
+    from autotune.cli import console
+
+    setting = _setting(study)
+    told = [record for record in study.records() if record.finished]
+    found = setting.proposer.skipped(told)
+    if as_json:
+        rows = ({**item.__dict__, "config": setting.legal.config(item.index).label}
+                for item in found)  # fmt: skip
+        console.print_json(list(rows))
+        return
+    kinds: Counter[str] = Counter()
+    shown: dict[str, list[str]] = {}
+    for item in found:
+        kinds[item.kind] += 1
+        if len(shown.setdefault(item.kind, [])) < SKIPPED_SHOWN // 4:
+            witness = f" (trial {item.witness})" if item.witness is not None else ""
+            label = setting.legal.config(item.index).label
+            shown[item.kind].append(f"  {label}: {item.reason}{witness}")
+    print(f"{sum(kinds.values()):,} of {len(setting.legal):,} legal configs were not run:")
+    for kind, count in kinds.most_common():
+        print(f"{count:>10,} {kind}")
+        print("\n".join(shown[kind]))
+        if count > len(shown[kind]):
+            print(f"  ... {count - len(shown[kind]):,} more; --json has all")
+
+
+def _ladder(study: Study, yes: bool, as_json: bool) -> None:
+    """Plan the rungs, show what they cost, measure the missing ones, tell."""
+    from autotune.cli import console
+    from autotune.controller.ladder import NOTE, measured, plan_ladder, unmeasured
+
+    setting = _setting(study)
+    study.hold()
+    try:
+        rungs = plan_ladder(setting, study)
+        missing = unmeasured(rungs, study.records())
+        if missing:
+            _agree(study, rungs, missing, yes)
+            _measure(study, setting, rungs)
+        study.note(NOTE, [rung.to_json() for rung in rungs])
+        found = measured(rungs, study.records(), setting.maximize)
+    finally:
+        study.close()
+    if as_json:
+        console.print_json([_row(item) for item in found])
+    else:
+        _print_ladder(found, setting)
+
+
+def _agree(study: Study, rungs: Sequence[Rung], missing: Sequence[Rung], yes: bool) -> None:
+    """Show the budget and ask; BadInput when nobody can be asked."""
+    from autotune import figures
+    from autotune.controller.ladder import budget_gpu_hours
+
+    steps = sum(rung.role == "step" for rung in rungs)
+    undone = sum(rung.role == "without" for rung in rungs)
+    hours = budget_gpu_hours(missing, study.records())
+    mark = " simulated" if study.settings.get("simulated") else ""
+    print(
+        f"{steps} changes lead from the baseline to the winner; {undone} are also undone alone, "
+        f"to tell the order's effect. {len(missing)} trials are not measured yet: about "
+        f"{figures.number(hours)}{mark} GPU-hours.",
+        file=sys.stderr,
+    )
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise BadInput("nobody can be asked here; --yes measures them")
+    typer.confirm("Measure them?", abort=True, err=True)
+
+
+def _measure(study: Study, setting: Setting, rungs: Sequence[Rung]) -> None:
+    from autotune.cli.live import Board, LiveScreen, listener_for
+    from autotune.controller import Controller
+    from autotune.controller.ladder import LadderAgenda
+
+    board = Board(setting.space.objective.metric, setting.maximize, None)
+    for record in study.records():
+        if record.finished:
+            board.add(record)
+    listener = listener_for(board)
+    ended = str(study.noted("ended") or "the ladder was measured")
+    agenda = LadderAgenda(setting, rungs, ended, float(study.noted("wall_time_s") or 0.0))
+    controller = Controller(study, setting, listener, agenda)
+    with listener if isinstance(listener, LiveScreen) else nullcontext():
+        controller.run()
+    if controller.signals.exit_code:
+        raise typer.Exit(controller.signals.exit_code)
+
+
+def _row(item: Measured) -> dict[str, Any]:
+    span = item.objective.__dict__ if item.objective else None
+    return {
+        **item.rung.to_json(),
+        "objective": span,
+        "gain": item.gain.__dict__ if item.gain else None,
+        "trials": list(item.trials),
+        "failure": item.failure or None,
+    }
+
+
+def _print_ladder(found: Sequence[Measured], setting: Setting) -> None:
+    """Two tables: the path with bars, and each change taken back from the winner."""
+    from rich.table import Table
+
+    from autotune import figures
+    from autotune.cli import console
+
+    out = console.out()
+    unit = figures.unit(setting.space.objective.metric)
+    most = max((item.objective.value for item in found if item.objective), default=1.0)
+    steps = [item for item in found if item.rung.role != "without"]
+    if setting.options.simulated:
+        out.print("[bold yellow]SIMULATED: no GPU was used.[/bold yellow]")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("change", unit, "step gain", ""):
+        table.add_column(column, overflow="fold")
+    for before, item in zip([None, *steps], steps, strict=False):
+        bar = "█" * round(BAR * item.objective.value / most) if item.objective else item.failure
+        table.add_row(
+            change_text(item, before), figures.interval(item.objective),
+            figures.gain(item.gain) if before else "", bar,
+        )  # fmt: skip
+    out.print(table)
+    alone = [item for item in found if item.rung.role == "without"]
+    if alone:
+        out.print("\nTaken back alone from the winner (a gain that differs depends on the order):")
+    for item in alone:
+        cost = figures.gain(item.gain) if item.gain else item.failure
+        out.print(f"  {', '.join(item.rung.changed)}: {cost}")
+    left = {item.rung.changed for item in steps[1:]} - {item.rung.changed for item in alone}
+    if alone and left:
+        names = "; ".join(sorted(", ".join(group) for group in left))
+        out.print(f"Cannot be taken back alone (no legal config): {names}")
+
+
+def change_text(item: Measured, before: Measured | None) -> str:
+    """What a rung changes, old value and new."""
+    from autotune import figures
+
+    if before is None:
+        return "baseline"
+    parts = [
+        f"{name} {figures.shown(before.rung.values.get(name))} -> "
+        f"{figures.shown(item.rung.values.get(name))}"
+        for name in item.rung.changed
+    ]
+    return ", ".join(parts)
