@@ -44,6 +44,8 @@ class Flag:
         if self.kind == "integer":
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise self._cannot(value, "a whole number")
+            if not self._allowed(str(value)):
+                raise self._cannot(value, "one of " + ", ".join(self.choices))
             return [self.flag, str(value)]
         parts = str(value).split("+") if self.kind == "words" else [str(value)]
         if not all(isinstance(value, str) and self._allowed(part) for part in parts):
@@ -108,7 +110,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag("overlap_param_gather", "--overlap-param-gather", "switch", False),
     Flag("overlap_p2p_communication", "--no-overlap-p2p-communication", "off_switch", True),
     Flag("ddp_bucket_size", "--ddp-bucket-size", "integer"),
-    Flag("empty_unused_memory_level", "--empty-unused-memory-level", "integer", 0),
+    Flag(
+        "empty_unused_memory_level", "--empty-unused-memory-level", "integer", 0, ("0", "1", "2")
+    ),
     Flag("tp_comm_overlap", "--tp-comm-overlap", "switch", False),
     Flag(
         "gradient_accumulation_fusion", "--no-gradient-accumulation-fusion", "off_switch", True

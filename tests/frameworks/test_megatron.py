@@ -11,7 +11,14 @@ import pytest
 from autotune.config import Config
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext, get_framework
-from autotune.frameworks._megatron_flags import BY_NAME, FLAGS, read_parameters, render_parameters
+from autotune.frameworks._megatron_arguments import OPTIONS
+from autotune.frameworks._megatron_flags import (
+    BY_NAME,
+    FLAGS,
+    KNOWN,
+    read_parameters,
+    render_parameters,
+)
 from autotune.space import LegalSet, SearchSpace, build_legal_set, load_space, parse_space
 
 HERE = Path(__file__).parent
@@ -85,6 +92,7 @@ def test_defaults_of_absent_flags_are_said_by_no_flag():
         ("zero_stage", True),
         ("tensor_model_parallel_size", 1.5),
         ("micro_batch_size", -1),
+        ("empty_unused_memory_level", 3),
         ("sequence_parallel", "yes"),
         ("recompute_granularity", "sometimes"),
         ("attention_backend", "paged"),
@@ -284,3 +292,11 @@ def test_a_dry_run_can_name_the_source_of_every_flag(tmp_path):
     assert job.sources["--use-mup"] == "options.extra_args"
     assert job.sources["--hidden-size"].startswith("model")
     assert dataclasses.replace(job).time_compression == 1.0
+
+
+def test_the_page_tells_every_parameter_and_every_option():
+    page = (HERE.parents[1] / "docs" / "megatron.md").read_text()
+    for name in (*KNOWN, *OPTIONS):
+        assert f"`{name}`" in page, name
+    for flag in FLAGS:
+        assert f"`{flag.flag}`" in page
