@@ -69,6 +69,7 @@ class LogFormat:
     ``continues`` belong to it, at most ``max_lines`` of them. ``precedence`` orders formats in
     a log that mixes them (a smaller number is believed first). ``bare_rank`` allows srun's
     ``12: `` in front of lines. ``by_user`` patterns see the line as it stands, prefix and all.
+    A ``fallback`` is asked only until another format's lines were seen.
     ``lock`` names a figure whose first value in a stream sets the others apart (the total of
     the training's bar: a bar with another total is another job's).
     A format with ``members`` reads by all of them, each line by the first that knows it.
@@ -82,13 +83,14 @@ class LogFormat:
     max_lines: int = 6
     bare_rank: bool = True
     by_user: bool = False
+    fallback: bool = False
     lock: str | None = None
     members: tuple[LogFormat, ...] = ()
 
     @property
     def needles(self) -> tuple[str, ...]:
         """Literals of which at least one stands in every line that this format reads."""
-        return tuple(dict.fromkeys(pattern.needle for pattern in self.patterns))
+        return tuple(dict.fromkeys(p.needle for p in self.patterns if not p.held_only))
 
 
 def opening(needle: str, regex: str) -> LinePattern:

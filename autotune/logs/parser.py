@@ -90,8 +90,7 @@ class Parser:
 
     ``matched`` names the format that took the last line (None: no format did); ``notes`` holds
     contradictions seen, at most twenty. Once the lines of a format were seen, the formats
-    trusted less only add memory and extra figures to its steps, and a format that reads any
-    line (one without a needle) is not asked at all.
+    trusted less only add memory and extra figures to its steps.
     """
 
     def __init__(self, log_format: LogFormat) -> None:
@@ -234,8 +233,8 @@ class Parser:
             return [_beside_the_leader(sample, None if step is None else int(step))]
         if is_measured(sample) or sample.loss is not None:
             self._leader = one
-            if "" not in one.needles:
-                self._tables = [table for table in self._tables if "" not in table.needles]
+            if not one.format.fallback:
+                self._tables = [table for table in self._tables if not table.format.fallback]
                 self._plans.clear()
         return [sample]
 

@@ -105,10 +105,9 @@ def test_nothing_raises(data: bytes, text: str, chunk: int) -> None:
     diagnose(None, evidence, tally)
 
 
-REPEATED = (
-    "a| |1 |1,|step |loss: |%#|1%#|error |memory |mem |out of memory |nan |/|1/1 |a.b.|a_b-|_|x=1,"
-    "|Epoch 0: |iteration 1/1 # |[[|((|avoid |can run |connection |exit with |Epoch 0:#|nccl "
-).split("|")
+REPEATED = ["a", " ", "1 ", "1,", "step ", "loss: ", "%|", "1%|", "error ", "memory ", "mem "]
+REPEATED += ["out of memory ", "nan ", "/", "1/1 ", "a.b.", "a_b-", "_", "x=1,", "Epoch 0: ", "[["]
+REPEATED += ["iteration 1/1 | ", "((", "avoid ", "can run ", "connection ", "exit with ", "nccl "]
 
 
 @pytest.mark.timeout(60)
@@ -116,7 +115,7 @@ def test_no_pattern_runs_away() -> None:
     """A pattern that backtracks exponentially would never come back from one of these."""
     for piece in REPEATED:
         for start in ("", "step 1 loss 2 ", "[ "):
-            line = (start + piece.replace("#", "|") * 5000)[:20_000]
+            line = (start + piece * 5000)[:20_000]
             Parser(get_format("auto")).feed(line)
             EvidenceCollector().feed(line)
 

@@ -3,7 +3,7 @@
 Read only while no framework's own lines were seen.
 """
 
-from autotune.logs.format import LogFormat, beside, inside, opening, table
+from autotune.logs.format import LinePattern, LogFormat, beside, inside, opening, table
 
 _IS = r"[\"']?\s*(?:[:=]|is)?\s*[\"']?"
 _RATE_S = r"(?:/|[ _]?per[ _]?) ?s(?:ec(?:onds?|s)?)?\b"
@@ -35,17 +35,27 @@ _MEMORY_BESIDE = (
     beside("emory", _MEMORY + r"(?P<memory_mb>{num}) ?Mi?B\b)"),
 )
 
+_TOLD = r"(?=.*(?i:loss|time|/s|per[ _]s|ms\b|tps|tflops|took))"
+_RATES = ("/s", "/ s", "per", "/S", "PER")
+
+
+def _either(needles: tuple[str, ...], regex: str) -> tuple[LinePattern, ...]:
+    return tuple(opening(needle, regex) for needle in needles)
+
+
 FORMAT = LogFormat(
     "generic",
     table(
-        opening("", _STEP + r"(?=.*(?i:loss|time|/s|per[ _]s|ms\b|tps|tflops|took))"),
-        opening(
-            "",
-            rf"(?i:\b(?P<samples_per_s>{_N}) ?"
-            rf"{_SAMPLES}{_RATE_S}{_NOT_A_KEY})",
+        _either(("tep", "ter", "atch", "pdate", "STEP", "ITER"), _STEP + _TOLD),
+        _either(_RATES, rf"(?i:\b(?P<samples_per_s>{_N}) ?{_SAMPLES}{_RATE_S}{_NOT_A_KEY})"),
+        _either(
+            _RATES,
+            rf"(?i:(?P<tokens_per_s_per_gpu>{_N}) ?{_TOKENS}{_RATE_S}{_GPU}{_NOT_A_KEY})",
         ),
-        opening("", rf"(?i:(?P<tokens_per_s_per_gpu>{_N}) ?{_TOKENS}{_RATE_S}{_GPU}{_NOT_A_KEY})"),
-        opening("", rf"(?i:(?P<tokens_per_s>{_N}) ?{_TOKENS}{_RATE_S}(?!{_GPU}){_NOT_A_KEY})"),
+        _either(
+            _RATES,
+            rf"(?i:(?P<tokens_per_s>{_N}) ?{_TOKENS}{_RATE_S}(?!{_GPU}){_NOT_A_KEY})",
+        ),
         opening("[", r"(?:Epoch|Train|Step):? *\[?\d+\]? *[\[(] *(?P<step>\d+)/\d+"),
         inside("Time", r"\bTime:? +(?P<step_time_s>{num})s? *\("),
         inside("Loss", r"\bLoss:? +(?P<loss>{num}) *\("),
@@ -98,4 +108,5 @@ FORMAT = LogFormat(
         *_MEMORY_BESIDE,
     ),
     precedence=90,
+    fallback=True,
 )
