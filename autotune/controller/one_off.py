@@ -1,6 +1,6 @@
-"""Runs one program on every node outside of any study: for checks and measurements.
+"""Runs one job outside of any study: checks, measurements, profiles.
 
-The same launchers, supervisors and logs as a trial's, in a temporary folder that is removed.
+The same launchers, supervisors and logs as a trial's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from autotune.errors import BadInput, InfrastructureError
 from autotune.launchers import Launcher, end_gang
 from autotune.logs.tail import TrialLogs
 from autotune.study.intents import new_token
-from autotune.trial import Job
+from autotune.trial import GangStatus, Job, StartPer
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,32 @@ class Printed:
     code: int | None
 
 
-def run_once(launcher: Launcher, argv: Sequence[str], nodes: int, limit_s: float) -> list[Printed]:
-    """Start ``argv`` once on each node and wait for it.
+def run_job(launcher: Launcher, job: Job, folder: Path) -> GangStatus:
+    """Start a job in its folder and wait for its end; nothing of it is left afterwards.
 
-    BadInput when it cannot be started; InfrastructureError when a node vanished or it did not
-    end within ``limit_s`` seconds.
+    BadInput when it cannot be started.
     """
-    job = Job(
-        argv=tuple(argv), per="node" if nodes > 1 else "job", nodes=nodes, time_limit_s=limit_s
-    )
+    handle = launcher.submit(job, folder, new_token())
+    try:
+        while (status := launcher.poll(handle)).state not in ("exited", "lost"):
+            time.sleep(0.05)
+    finally:
+        end_gang(launcher, handle, 2.0)
+    return status
+
+
+def run_once(launcher: Launcher, argv: Sequence[str], nodes: int, limit_s: float) -> list[Printed]:
+    """Start ``argv`` once on each node, in a temporary folder, and wait for it.
+
+    BadInput when it cannot be started or says nothing; InfrastructureError when a node vanished
+    or it did not end within ``limit_s`` seconds.
+    """
+    per: StartPer = "node" if nodes > 1 else "job"
+    job = Job(argv=tuple(argv), per=per, nodes=nodes, time_limit_s=limit_s)
     with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
-        trial_dir = Path(folder)
-        handle = launcher.submit(job, trial_dir, new_token())
-        try:
-            while (status := launcher.poll(handle)).state not in ("exited", "lost"):
-                time.sleep(0.05)
-        finally:
-            end_gang(launcher, handle, 2.0)
+        status = run_job(launcher, job, Path(folder))
         lines: dict[int, list[str]] = {}
-        for rank, _arrival_s, text in TrialLogs(trial_dir).drain():
+        for rank, _arrival_s, text in TrialLogs(Path(folder)).drain():
             lines.setdefault(rank, []).append(text.decode("utf-8", "replace"))
     if status.state == "lost" or status.deadline_hit:
         why = status.detail or f"did not end within {limit_s:.0f} s"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from autotune.config import Config
 from autotune.costmodel import CostModel
@@ -26,6 +26,7 @@ from autotune.space import LegalSet, Rule, SearchSpace, build_legal_set, load_sp
 from autotune.trial import Job
 
 SIMULATED_COMPRESSION = 1000.0
+Profiler: TypeAlias = 'Literal["torch", "nsys"] | None'
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,21 @@ class Setting:
         """The framework of a config: the space's, unless it is a parameter."""
         return get_framework(str(config.get("framework", self.space.frameworks[0])))
 
-    def context(self, trial_dir: Path) -> RenderContext:
+    def context(self, trial_dir: Path, profiler: Profiler = None) -> RenderContext:
         """What a trial is rendered with."""
         return RenderContext(
             trial_dir=trial_dir,
+            profiler=profiler,
             python=self.options.python,
             simulated=self.options.simulated,
             simulation_seed=self.options.simulation_seed,
             time_compression=self.options.time_compression if self.options.simulated else 1.0,
         )
 
-    def render(self, config: Config, trial_dir: Path) -> Job:
-        """The job of one config in its folder."""
-        return self.framework(config).render(self.space, config, self.context(trial_dir))
+    def render(self, config: Config, trial_dir: Path, profiler: Profiler = None) -> Job:
+        """The job of one config in its folder; ``profiler`` switches one on."""
+        context = self.context(trial_dir, profiler)
+        return self.framework(config).render(self.space, config, context)
 
     def baseline(self) -> Config:
         """The config that is measured first."""

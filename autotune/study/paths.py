@@ -182,6 +182,10 @@ class StudyPaths:
         suffix = "" if attempt == 1 else f".{attempt}"
         return TrialPaths(self.trials / f"{number:04d}{suffix}")
 
+    def profile(self, number: int, tool: str) -> TrialPaths:
+        """The folder of a trial's profile, made afresh each time by its caller."""
+        return TrialPaths(self.folder / "profiles" / f"{number:04d}-{tool}")
+
     def exists(self) -> bool:
         """Whether a study stands here."""
         return self.settings.is_file()

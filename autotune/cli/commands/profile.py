@@ -1,0 +1,70 @@
+"""`autotune profile`: run one config again with its framework's profiler switched on."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from autotune.cli.options import Storage, StudyName, open_study
+from autotune.errors import BadInput
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(profile)
+
+
+def profile(
+    study: StudyName,
+    trial: Annotated[int | None, typer.Option(help="Its number; default: the winner.")] = None,
+    tool: Annotated[str, typer.Option("--with", help="torch or nsys.")] = "torch",
+    storage: Storage = None,
+) -> None:
+    """Profile a config; the files stay in the study's folder. Nothing is told to the study."""
+    from autotune.controller import Options, prepare_space
+    from autotune.controller.one_off import run_job
+    from autotune.controller.standing import result
+    from autotune.controller.write_job import write_job
+    from autotune.space import load_space
+
+    opened = open_study(study, storage)
+    number = trial
+    if number is None:
+        winner = result(opened.records(), opened.settings.get("direction") != "minimize").winner
+        if winner is None:
+            raise BadInput(f"study {study!r} has no winner yet; --trial N profiles one trial")
+        number = winner.record.number
+    record = opened.record(number)
+    options = Options.from_json(opened.settings["options"])
+    setting = prepare_space(load_space(str(opened.paths.space)), options)
+    index = setting.legal.find(record.values)
+    if index is None:
+        raise BadInput(f"trial {number}: its config is no longer legal")
+    paths = opened.paths.profile(number, tool)
+    shutil.rmtree(paths.folder, ignore_errors=True)
+    job = setting.render(setting.legal.config(index), paths.folder, profiler=_tool(tool))
+    write_job(job, paths)
+    print(f"profiling trial {number} with {tool} ...", file=sys.stderr)
+    status = run_job(setting.launcher, job, paths.folder)
+    for path in sorted(found for found in paths.folder.rglob("*") if _is_profile(found)):
+        print(path)
+    if status.deadline_hit or any(rank.code != 0 for rank in status.exits):
+        raise BadInput(f"the profiled run failed ({status.detail}); its logs are in {paths.logs}")
+
+
+def _tool(name: str) -> Literal["torch", "nsys"]:
+    if name == "torch":
+        return "torch"
+    if name == "nsys":
+        return "nsys"
+    raise BadInput.unknown("profiler", name, ("torch", "nsys"))
+
+
+def _is_profile(path: Path) -> bool:
+    return path.is_file() and path.name.endswith(
+        (".json.gz", ".pt.trace.json", "trace.json", ".nsys-rep", ".txt", ".chrome.json")
+    )
