@@ -12,8 +12,6 @@ from autotune.search.proposal import LegalRows
 
 
 def distributions(legal: LegalRows) -> dict[str, BaseDistribution]:
-    """One fixed distribution for each parameter, over the values it has where it exists."""
-    return {
-        name: CategoricalDistribution([v for v in legal.choices[name] if v is not None])
-        for name in legal.names
-    }
+    """One fixed distribution for each parameter that exists in some config, over its values."""
+    offered = {name: [v for v in legal.choices[name] if v is not None] for name in legal.names}
+    return {name: CategoricalDistribution(values) for name, values in offered.items() if values}

@@ -60,11 +60,13 @@ def make_optuna_sampler(name: str, seed: int) -> BaseSampler:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Optuna from announcing a study that exists in memory only."""
+    """Keeps Optuna from announcing a study in memory, and from saying what it cannot use."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Constraints have been set")
+            yield
     finally:
         optuna.logging.set_verbosity(verbosity)
 
@@ -98,10 +100,11 @@ class OptunaProposer:
         if not free.any():
             return None
         sampler = make_optuna_sampler(self.name, self.seed * 1_000_003 + len(history))
-        study = self._study(sampler)
-        self._mirror(history, sampler, study)
-        trial_id = self._storage.create_new_trial(self._study_id)
-        drawn = self._drawn(sampler, study, trial_id)
+        with _quiet():
+            study = optuna.load_study(study_name=self.name, storage=self._storage, sampler=sampler)
+            self._mirror(history, sampler, study)
+            trial_id = self._storage.create_new_trial(self._study_id)
+            drawn = self._drawn(sampler, study, trial_id)
         row = self._nearest(drawn, free)
         for name, value in self.legal.config(row).values.items():
             if value is not None:
@@ -120,10 +123,6 @@ class OptunaProposer:
         """Rows not reached yet."""
         self._ledger.update(history)
         return not_reached(self._ledger)
-
-    def _study(self, sampler: BaseSampler) -> optuna.Study:
-        with _quiet():
-            return optuna.load_study(study_name=self.name, storage=self._storage, sampler=sampler)
 
     def _drawn(
         self, sampler: BaseSampler, study: optuna.Study, trial_id: int
