@@ -24,6 +24,12 @@ _REFUSALS = frozenset({"assertionerror", "valueerror", "runtimeerror", "exceptio
 _SOURCE_LINE = re.compile(r"\bassert\b|^\s")
 _WARNED = re.compile(r"\bWARN(?:ING)?\b|Warning\b|\bwarning:|\[NeMo W |\[W\d*[ \]]")
 _INFORMED = re.compile(r"(?<![=_])\b(?:INFO|DEBUG)\b|\[NeMo [ID] |\[[ID]\d*[ \]]")
+_RAISED = re.compile(
+    r"(?:\[[\w ]+\]:? ?|\d+: )*(?:\w+\.)*\w*Error\b|.*\bXid\b|Last error" r"|.*[Ff]ail"
+)
+_CAUGHT = re.compile(
+    r"(?i:caught|retry|recover|skipping|reducing|halving|falling back" r"|trying again)"
+)
 _FINISHED = re.compile(
     r"training completed|finished training|training (?:is )?(?:done|complete|finished)"
     r"|after training is done|`trainer\.fit` stopped|exits successfully|successfully finished"
@@ -112,13 +118,20 @@ class EvidenceCollector:
     ) -> Diagnosis | None:
         """A verdict on a run that still goes on: one rank is lost, the others wait for it.
 
-        Said at once, or ``grace_s`` seconds after the line where the time ``now_s`` is given,
-        so that a program which catches its OOM has time to take further steps.
+        Said at once where the error was raised to the top (a traceback, or a line that begins
+        with the exception's name). Of one that the program may have caught it is said
+        ``grace_s`` seconds after the line, where the time ``now_s`` on the clock of the
+        arrivals is given, so that the program can take further steps.
         """
         found = self.decisive(tally, ignore=frozenset(KINDS) - HOLDS_OTHERS)
-        if found is None or (now_s is not None and now_s - found.told()[-1][0] < grace_s):
+        if found is None:
             return None
-        return to_diagnosis(found)
+        told = found.told()
+        raised = self._fatal_part("died", tally) is not None
+        raised = raised or any(_RAISED.match(text) for _, text in told)
+        late = now_s is not None and now_s - told[-1][0] >= grace_s
+        caught = any(_CAUGHT.search(text) for _, text in told)
+        return to_diagnosis(found) if late or (raised and not caught) else None
 
     def _look(self, line: str, rank: int, arrival_s: float) -> bool:
         """Notes what the line proves; True when every line of its shape proves nothing."""

@@ -70,13 +70,19 @@ def test_oom_of_one_rank_while_others_hang_is_said_at_once() -> None:
     evidence = EvidenceCollector()
     assert evidence.fatal() is None
     evidence.feed(f"[rank3]: {OOM}", 3, 20.0)
-    assert evidence.fatal(now_s=25.0) is None
-    assert evidence.fatal(now_s=30.0) == evidence.fatal()
     verdict = evidence.fatal()
     assert verdict is not None and verdict.outcome is Outcome.OOM_GPU
     assert "rank 3" in verdict.reason
     cancelled = GangStatus("exited", (RankExit(0, None, 15),), cancelled=True)
     assert judge(cancelled, lines=((20.0, OOM),)).outcome is Outcome.OOM_GPU
+
+
+def test_an_oom_that_may_have_been_caught_is_given_time() -> None:
+    evidence = EvidenceCollector()
+    evidence.feed(f"caught, retrying with half the batch: {OOM}", 0, 20.0)
+    assert evidence.fatal() is None and evidence.fatal(now_s=25.0) is None
+    verdict = evidence.fatal(now_s=31.0)
+    assert verdict is not None and verdict.outcome is Outcome.OOM_GPU
 
 
 def test_nccl_cries_are_not_fatal_before_the_exit() -> None:
