@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr
 
 from autotune.costmodel.constants import TIME_CONSTANTS, Constants
 from autotune.costmodel.table import Costs, CostTable
@@ -171,5 +170,7 @@ def _residual_sigma(residual: Floats, prior: float) -> float:
 
 def _censored(need: Floats) -> tuple[Floats, Floats]:
     """Slope and curvature of log P(need > 0): out of memory, or (signs turned) a run that fits."""
+    from scipy.special import log_ndtr
+
     ratio = np.exp(-0.5 * need**2 - 0.5 * np.log(2 * np.pi) - log_ndtr(need))
     return ratio, np.maximum(ratio * (ratio + need), 1e-6)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from autotune.costmodel.constants import MEMORY_CONSTANTS, NAMES, TIME_CONSTANTS
 from autotune.costmodel.timing import DEVICE_WORK, STEP_OVERHEAD_S
@@ -156,7 +155,8 @@ class Physics:
         if not self.retries_when_full:
             return np.zeros(len(self))
         need = self.device_memory(mean) / self.capacity_gib
-        return np.asarray(expit((need - 0.955) / 0.01) * _RETRY_SLOWDOWN)
+        logistic = 0.5 + 0.5 * np.tanh(0.5 * (need - 0.955) / 0.01)
+        return np.asarray(logistic * _RETRY_SLOWDOWN)
 
     def memory_by_part(self, mean: Floats) -> Floats:
         """GiB (n, stage, part) at the given log multipliers."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from autotune.costmodel.constants import TIME_CONSTANTS, Constants
 from autotune.costmodel.memory import MEMORY_PARTS
@@ -54,6 +53,8 @@ class Costs:
     def probability_fits(self, capacity_gib: float) -> Floats:
         """Chance in [0, 1] that a row fits into ``capacity_gib`` of device memory."""
         margin = np.log(capacity_gib) - np.log(self.memory_gib)
+        from scipy.special import ndtr
+
         return np.asarray(ndtr(margin / self.memory_sigma))
 
 
