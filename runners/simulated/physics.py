@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from autotune.costmodel.constants import NAMES
 from autotune.costmodel.layout import Layout, complete_layout
+from autotune.costmodel.memory import local_parameters
 from autotune.costmodel.model import CostModel
 
 Floats = NDArray[np.float64]
@@ -42,12 +43,14 @@ class Truth:
 
     ``step_time_s`` (n,) is a step's median; ``memory_gib`` (n, 3) what a GPU of the first, a
     middle and the last pipeline stage needs, ``states_gib`` (n, 3) what of it holds weights,
-    gradients and optimizer; ``noise`` the relative jitter of single steps.
+    gradients and optimizer, ``parameters`` (n, 3) how many it holds; ``noise`` is the relative
+    jitter of single steps.
     """
 
     step_time_s: Floats
     memory_gib: Floats
     states_gib: Floats
+    parameters: Floats
     tflops_per_gpu: Floats
     noise: float
 
@@ -80,11 +83,13 @@ def true_step_time_and_memory(
     step = np.asarray((busy + rest) * allocator)
     memory = table.memory_by_part(table.constants.mean)
     off = memory_factor(layout, seed) - level * _draw(seed, 73, 0.0, 0.008)
+    ordinary, experts = local_parameters(model.shape, model.conventions, layout)
     factor = np.clip(off, 1.0 - MEMORY_SPREAD, 1.0 + MEMORY_SPREAD)[:, None]
     return Truth(
         step_time_s=step,
         memory_gib=memory.sum(axis=2) * factor,
         states_gib=memory[:, :, :3].sum(axis=2) * factor,
+        parameters=np.stack(ordinary, axis=1) + np.stack(experts, axis=1),
         tflops_per_gpu=table.model_flops / step / table.gpus / 1e12,
         noise=_draw(seed, 74, 0.003, 0.012),
     )

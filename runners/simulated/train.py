@@ -16,6 +16,7 @@ import math
 import random
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -71,11 +72,13 @@ def stage_ranks(args: argparse.Namespace) -> dict[int, int]:
     return ranks | ({1: each} if pipeline > 2 else {})
 
 
-def stage_row(pipeline_rank: int, pipeline_size: int) -> int:
-    """Which of (first, middle, last) a pipeline rank is."""
-    if pipeline_rank == 0:
-        return 0
-    return 2 if pipeline_rank == pipeline_size - 1 else 1
+def speaking_ranks(args: argparse.Namespace) -> Iterator[tuple[int, int, int]]:
+    """(tensor rank, pipeline rank, kind of stage) of all ranks of data-parallel rank 0."""
+    last = args.pipeline_model_parallel_size - 1
+    for pipeline_rank in range(last + 1):
+        stage = 0 if pipeline_rank == 0 else 2 if pipeline_rank == last else 1
+        for tensor_rank in range(args.tensor_model_parallel_size):
+            yield tensor_rank, pipeline_rank, stage
 
 
 def check_memory(args: argparse.Namespace, truth: Truth, clock: Clock) -> None:
@@ -118,14 +121,12 @@ def step_seconds(median_s: float, noise: float, step: int, draw: random.Random) 
 
 def report_memory(args: argparse.Namespace, truth: Truth, step: int) -> None:
     """Memory lines of the ranks that Megatron-LM lets speak: data-parallel rank 0."""
-    pipeline, tensor = args.pipeline_model_parallel_size, args.tensor_model_parallel_size
-    for pipeline_rank in range(pipeline):
-        stage = stage_row(pipeline_rank, pipeline)
+    each = args.world_size // args.pipeline_model_parallel_size
+    for tensor_rank, pipeline_rank, stage in speaking_ranks(args):
         peak = (float(truth.memory_gib[0, stage]) - CONTEXT_GIB) * GIB
         held = float(truth.states_gib[0, stage]) * GIB
-        for tensor_rank in range(tensor):
-            rank = pipeline_rank * (args.world_size // pipeline) + tensor_rank
-            print(lines.memory_line(rank, step, held, peak, peak * 1.01), flush=True)
+        rank = pipeline_rank * each + tensor_rank
+        print(lines.memory_line(rank, step, held, peak, peak * 1.01), flush=True)
 
 
 def main() -> None:
@@ -142,6 +143,9 @@ def main() -> None:
     print("\n".join(lines.opening_lines(args)), flush=True)
     clock.spend(START_UP_S)
     print("building GPT model ...", flush=True)
+    for tensor_rank, pipeline_rank, stage in speaking_ranks(args):
+        count = round(float(truth.parameters[0, stage]))
+        print(lines.parameter_line(tensor_rank, pipeline_rank, count), flush=True)
     check_memory(args, truth, clock)
     train(args, truth, clock)
 

@@ -91,6 +91,8 @@ def test_what_it_prints_is_what_the_truth_says(space, legal, model, physics, tmp
     assert max(peaks) == pytest.approx(truth.memory_gib[legal.baseline].max(), abs=1.5)
     ranks = set(re.findall(r"\[Rank (\d+)\]", ran.out))
     assert ranks == {str(rank) for rank in range(16)}
+    counts = [int(found) for found in re.findall(r"parallel rank \(\d+, \d+\): (\d+)", ran.out)]
+    assert len(counts) == 16 and sum(counts) == pytest.approx(70.6e9, rel=0.005)
 
 
 def test_flags_and_columns_tell_the_same_truth(space, legal, model, physics, tmp_path, monkeypatch):
