@@ -61,6 +61,8 @@ class ClientGangs:
                 return _gang.status_of(records)
         if alive:
             return GangStatus("running" if started else "pending", detail=last_line(trial_dir))
+        if not started and (trial_dir / "cancel").exists():
+            return GangStatus("exited", cancelled=True, detail="cancelled before it started")
         gone_s = now - self._gone.setdefault(token, now)
         if gone_s < RECORD_LINGER_S and started and same_boot(handle):
             return GangStatus("running", detail="waiting for exit records (shared file system)")

@@ -82,11 +82,14 @@ class Local:
         first = not self._clock.asked_before(token)
         overdue = self._clock.overdue(token, grace_s, dump_stacks)
         if self._processes.alive(handle) and not overdue:
+            trial_dir = Path(handle["trial_dir"])
             if first:
-                _gang.request_cancel(Path(handle["trial_dir"]), grace_s, dump_stacks)
+                _gang.request_cancel(trial_dir, grace_s, dump_stacks)
+            if first and _gang.told_start(trial_dir, token):  # earlier it could not take a signal
                 host.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)
             return
-        for pid, start_time in carriers(handle):
+        below = host.descendants(handle["pid"]) if self._processes.alive(handle) else []
+        for pid, start_time in {*below, *carriers(handle)}:
             host.send_signal(pid, start_time, signal.SIGTERM if first else signal.SIGKILL)
 
     def survivors(self, handle: Handle) -> list[str]:

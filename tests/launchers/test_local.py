@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_cancel_returns_at_once_and_escalates(local: Gangs) -> None:
 
 
 def test_a_stopped_supervisor_is_killed_by_escalation(local: Gangs, monkeypatch) -> None:
-    monkeypatch.setattr("autotune.launchers.local.ESCALATION_MARGIN_S", 0.2)
+    monkeypatch.setattr(local.launcher._clock, "margin_s", 0.2)
     handle = local.start(actor_job("sleep=60"))
     wait_until(lambda: len(local.launcher.survivors(handle)) == 2)
     os.kill(handle["pid"], signal.SIGSTOP)
@@ -98,9 +99,24 @@ def test_a_stopped_supervisor_is_killed_by_escalation(local: Gangs, monkeypatch)
 
 
 def test_cancel_before_the_ranks_are_up(local: Gangs) -> None:
-    handle = local.start(actor_job("sleep=60"))
-    assert end_gang(local.launcher, handle, 1.0) == []
-    assert local.launcher.poll(handle).state in ("exited", "lost")
+    """Whenever it comes, it is a cancelled gang with an exit record, not a lost one."""
+    for delay_s in (0.0, 0.01, 0.02, 0.03, 0.05):
+        handle = local.start(actor_job("sleep=60"))
+        time.sleep(delay_s)
+        assert end_gang(local.launcher, handle, 1.0) == []
+        status = local.launcher.poll(handle)
+        assert (status.state, status.cancelled) == ("exited", True)
+
+
+def test_escalation_finds_what_cleared_its_environment(local: Gangs, monkeypatch) -> None:
+    monkeypatch.setattr(local.launcher._clock, "margin_s", 0.2)
+    handle = local.start(actor_job("orphan=bare", "say=up", "sleep=60"))
+    wait_until(lambda: "up" in log_text(Path(handle["trial_dir"])))
+    orphan = int(log_text(Path(handle["trial_dir"])).split()[1])
+    os.kill(handle["pid"], signal.SIGSTOP)
+    assert end_gang(local.launcher, handle, 0.3) == []
+    stat = host.process_stat(orphan)
+    assert stat is None or stat[0] in "ZX"
 
 
 def test_stacks_are_dumped_on_request(local: Gangs) -> None:

@@ -214,6 +214,19 @@ def test_nothing_starts_that_the_allocation_cannot_finish(
         make_gangs("slurm", {**options, "allocation": "99999"}).start(actor_job("say=x", nodes=0))
 
 
+def test_a_step_that_waits_for_its_nodes_is_cancelled(make_gangs, options, allocation) -> None:
+    gangs = make_gangs("slurm", {**options, "allocation": allocation})
+    first = gangs.start(actor_job("say=up", "sleep=60", per="node", nodes=2))
+    up(first)
+    second = gangs.start(actor_job("say=up", per="node", nodes=2))
+    wait_until(lambda: gangs.launcher.poll(second).detail)
+    assert gangs.launcher.poll(second).state == "pending"
+    assert end_gang(gangs.launcher, second, 1.0) == []
+    status = gangs.launcher.poll(second)
+    assert (status.state, status.cancelled) == ("exited", True)
+    assert gangs.launcher.poll(first).state == "running"
+
+
 def test_a_lost_step_is_swept_from_its_nodes(make_gangs, options, allocation: str) -> None:
     gangs = make_gangs("slurm", {**options, "allocation": allocation})
     handle = gangs.start(actor_job("orphan", "say=up", "sleep=60"))
