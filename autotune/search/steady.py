@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from autotune.search.series import Steady, find_steady
+from autotune.search.series import FloatArray, Steady, find_steady
 from autotune.trial import Interval, Measurement, StepSample
 
 CLAIM_TOLERANCE = 0.05
@@ -94,7 +94,7 @@ class SteadyState:
         if steady.values.size < self.limits.min_steps:
             return Decision(False, f"{steady.values.size} steady steps so far")
         now = steady.interval
-        if best is not None and _worse(now, best, self.workload):
+        if best is not None and _worse(now, best, self.workload, steady.values[-2:]):
             said = f"{unit} {now.value:.4g} against the best's {best.value:.4g}"
             return Decision(True, f"plainly worse: {said}", worse=True)
         width = (now.high - now.low) / (2.0 * abs(now.value)) if now.value else 0.0
@@ -279,10 +279,14 @@ def _figure(sample: StepSample, name: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _worse(now: Interval, best: Interval, workload: Workload) -> bool:
+def _worse(now: Interval, best: Interval, workload: Workload, latest: FloatArray) -> bool:
+    """Whether the interval lies beyond the best's, and the latest steps do too.
+
+    Steps that still get better may be a compilation's last.
+    """
     if workload.metric is not None and workload.maximize:
-        return now.high < best.low
-    return now.low > best.high
+        return now.high < best.low and float(latest.max()) < best.low
+    return now.low > best.high and float(latest.min()) > best.high
 
 
 def _rate(amount: float | None, time_s: Interval) -> Interval | None:
