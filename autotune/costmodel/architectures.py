@@ -7,8 +7,10 @@ stated parameter count decides that. This names architectures only, never a conf
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from functools import cache
+from typing import Any
 
 import yaml
 
@@ -74,6 +76,12 @@ def shape_of_size(billions: float, name: str = "") -> ModelShape:
     )  # fmt: skip
 
 
+def _stated_options(note: str) -> dict[str, Any]:
+    """Megatron's own options where a row's note carries them as ``opts={...}``."""
+    match = re.search(r"opts=(\{.*\})", note)
+    return dict(json.loads(match.group(1))) if match else {}
+
+
 def _from_columns(row: Row) -> tuple[ModelShape, tuple[str, ...]]:
     hidden, layers = int(float(row["hidden"])), int(float(row["layers"]))
     heads = int(float(row["heads"] or max(hidden // 128, 1)))
@@ -85,8 +93,13 @@ def _from_columns(row: Row) -> tuple[ModelShape, tuple[str, ...]]:
     groups = int(float(row["kv_heads"] or heads))
     size = _size_in_billions(row) if row["params_b"] else None
 
+    stated = _stated_options(row["note"])
+    experts = int(stated.get("num-experts", 0)) or None
+
     def build(gated: bool, tied: bool) -> ModelShape:
         return ModelShape(
+            num_experts=experts, moe_router_topk=int(stated.get("moe-router-topk", 1)),
+            moe_ffn_hidden_size=int(stated.get("moe-ffn-hidden-size", ffn)) if experts else None,
             name=row["model"], num_layers=layers, hidden_size=hidden, ffn_hidden_size=ffn,
             num_attention_heads=heads, num_query_groups=groups, vocab_size=vocab,
             gated_linear_unit=gated, tie_embeddings=tied,
@@ -97,6 +110,9 @@ def _from_columns(row: Row) -> tuple[ModelShape, tuple[str, ...]]:
         )  # fmt: skip
 
     gated_default = bool(row["ffn"]) and not gpt
+    if size is None and stated:
+        tied = not stated.get("untie-embeddings-and-output-weights", False)
+        return build(bool(stated.get("swiglu", False)), tied), tuple(assumed)
     if size is None:
         return build(gated_default, gpt), (*assumed, "gated", "tied")
     options = itertools.product((gated_default, not gated_default), (gpt, not gpt))
