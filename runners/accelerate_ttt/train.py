@@ -19,13 +19,13 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-RUNNERS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(RUNNERS))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch  # noqa: E402
-from accelerate import Accelerator  # noqa: E402
-from accelerate.utils import set_seed  # noqa: E402
-from sft_data.instructions import (  # noqa: E402
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from sft_data.arguments import common_parser
+from sft_data.instructions import (
     Encoded,
     SampleOrder,
     collate,
@@ -33,9 +33,9 @@ from sft_data.instructions import (  # noqa: E402
     load_tokenizer,
     replica_indices,
 )
-from sft_data.models import DTYPES, build_model, default_tokenizer  # noqa: E402
-from sft_data.profiling import step_profiler  # noqa: E402
-from sft_data.steplog import step_line  # noqa: E402
+from sft_data.models import DTYPES, build_model, default_tokenizer
+from sft_data.profiling import step_profiler
+from sft_data.steplog import step_line
 
 HELD_OUT_EVERY = 10
 OPTIMIZERS = {
@@ -47,10 +47,7 @@ OPTIMIZERS = {
 
 def parse_args() -> argparse.Namespace:
     """Flags of the program."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="HF config.json or a checkpoint folder")
-    parser.add_argument("--data", default=str(RUNNERS / "sft_data" / "dolly.jsonl"))
-    parser.add_argument("--tokenizer", help="folder of a HF tokenizer (default: the checkpoint's)")
+    parser = common_parser(__doc__.splitlines()[0], "dolly.jsonl")
     parser.add_argument("--micro-batch-size", type=int, default=1)
     parser.add_argument("--gradient-accumulation-steps", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=1e-5)
@@ -58,20 +55,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--optimizer", choices=sorted(OPTIMIZERS), default="adamw")
     parser.add_argument("--mixed-precision", choices=("no", "bf16", "fp16"), default="no")
     parser.add_argument("--param-dtype", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--seq-length", type=int, default=512)
-    parser.add_argument("--padding", choices=("longest", "max_length"), default="longest")
-    parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--torch-compile", action="store_true")
-    parser.add_argument("--torch-compile-backend", default="inductor")
-    parser.add_argument("--torch-compile-mode", default="default")
     parser.add_argument("--max-steps", type=int, default=1000)
     parser.add_argument("--target-loss", type=float, help="evaluation cross-entropy to reach, nats")
     parser.add_argument("--eval-interval", type=int, default=20, help="steps between evaluations")
     parser.add_argument("--eval-batch-size", type=int, default=0, help="0: the micro batch")
-    parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--profile", choices=("torch", "nsys"))
-    parser.add_argument("--profile-dir", default="profile")
-    parser.add_argument("--save", help="folder for the trained model")
     return parser.parse_args()
 
 
@@ -90,8 +77,7 @@ class Run:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         set_seed(args.seed)
-        precision = args.mixed_precision
-        self.accelerator = Accelerator(mixed_precision=precision)
+        self.accelerator = Accelerator(mixed_precision=args.mixed_precision)
         model = build_model(args.model, DTYPES[args.param_dtype], args.seed)
         tokenizer = load_tokenizer(
             args.tokenizer or default_tokenizer(args.model), model.config.vocab_size
@@ -129,7 +115,10 @@ class Run:
         indices = self.order.step(step, self.global_batch_size)
         targets = sum(self.training[index].targets for index in indices)
         micro_batches = replica_indices(
-            indices, accelerator.process_index, accelerator.num_processes, self.args.micro_batch_size
+            indices,
+            accelerator.process_index,
+            accelerator.num_processes,
+            self.args.micro_batch_size,
         )
         total = torch.zeros((), device=accelerator.device)
         for number, micro in enumerate(micro_batches, start=1):
@@ -137,7 +126,7 @@ class Run:
             with nullcontext() if last else accelerator.no_sync(self.model):
                 loss = self.loss_sum([self.training[index] for index in micro]) / targets
                 # Replicas are averaged, so the global mean needs their number back.
-                accelerator.backward(loss * accelerator.num_processes)
+                accelerator.backward(loss * ranks)
             total += loss.detach()
         accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
         self._set_learning_rate(step)
@@ -207,7 +196,9 @@ def main() -> None:
         if reached_s is not None:
             print(f"time_to_target_s {reached_s:.3f} | target_loss {args.target_loss}", flush=True)
         elif args.target_loss is not None:
-            print(f"target not reached: {args.target_loss} after {args.max_steps} steps", flush=True)
+            print(
+                f"target not reached: {args.target_loss} after {args.max_steps} steps", flush=True
+            )
     run.accelerator.end_training()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -21,43 +21,30 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-RUNNERS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(RUNNERS))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import deepspeed  # noqa: E402
-import torch  # noqa: E402
-from deepspeed.accelerator import get_accelerator  # noqa: E402
-from sft_data.instructions import (  # noqa: E402
+import deepspeed
+import torch
+from deepspeed.accelerator import get_accelerator
+from sft_data.arguments import common_parser
+from sft_data.instructions import (
     SampleOrder,
     collate,
     load_examples,
     load_tokenizer,
     replica_indices,
 )
-from sft_data.models import DTYPES, build_model, default_tokenizer  # noqa: E402
-from sft_data.profiling import step_profiler  # noqa: E402
-from sft_data.steplog import step_line  # noqa: E402
+from sft_data.models import DTYPES, build_model, default_tokenizer
+from sft_data.profiling import step_profiler
+from sft_data.steplog import step_line
 
 
 def parse_args() -> argparse.Namespace:
     """Flags of the program; `--deepspeed` holds the rest."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="HF config.json or a checkpoint folder")
+    parser = common_parser(__doc__.splitlines()[0], "alpaca.jsonl")
     parser.add_argument("--deepspeed", required=True, help="path of ds_config.json")
-    parser.add_argument("--data", default=str(RUNNERS / "sft_data" / "alpaca.jsonl"))
-    parser.add_argument("--tokenizer", help="folder of a HF tokenizer (default: the checkpoint's)")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seq-length", type=int, default=512)
-    parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--padding", choices=("longest", "max_length"), default="longest")
-    parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--torch-compile", action="store_true")
-    parser.add_argument("--torch-compile-backend", default="inductor")
-    parser.add_argument("--torch-compile-mode", default="default")
-    parser.add_argument("--profile", choices=("torch", "nsys"))
-    parser.add_argument("--profile-dir", default="profile")
     parser.add_argument("--load", help="DeepSpeed checkpoint folder to continue from")
-    parser.add_argument("--save", help="DeepSpeed checkpoint folder to write at the end")
     parser.add_argument("--local_rank", type=int, help="passed by the deepspeed launcher")
     return parser.parse_args()
 
