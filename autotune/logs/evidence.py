@@ -204,7 +204,7 @@ class EvidenceCollector:
             return False
         if kind == "nan":
             return tally.finite_losses_after(moment) >= SURVIVED_BY
-        return tally.measured_after(moment) >= SURVIVED_BY
+        return tally.steps_after(moment) >= SURVIVED_BY
 
 
 def _is_mild(kind: str, line: str, lowered: str) -> bool:

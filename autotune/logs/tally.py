@@ -8,6 +8,7 @@ from collections import Counter, deque
 from autotune.trial import StepSample
 
 RECENT = 256
+MAX_RANKS = 4096
 
 
 class SampleTally:
@@ -16,6 +17,7 @@ class SampleTally:
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
         self._last_measured: dict[int, int | None] = {}
+        self._last_told: dict[int, int | None] = {}
         self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)
         self._finite_loss_arrivals: deque[float] = deque(maxlen=RECENT)
         self.last_step: int | None = None
@@ -31,29 +33,34 @@ class SampleTally:
         if sample.loss is not None:
             self._feed_loss(sample.loss, sample.arrival_s)
         self._check(sample)
-        if not is_measured(sample):
-            return
-        last = self._last_measured.get(sample.rank)
-        if sample.step is not None and sample.step == last:
-            return
-        self._last_measured[sample.rank] = sample.step
-        self._counts[sample.rank] = self._counts.get(sample.rank, 0) + 1
-        self._recent.append((sample.arrival_s, sample.rank))
-        self.last_arrival_s = sample.arrival_s
+        measured = is_measured(sample)
+        if (measured or sample.loss is not None) and self._is_new(self._last_told, sample):
+            self._recent.append((sample.arrival_s, sample.rank))
+        if measured and self._is_new(self._last_measured, sample):
+            self._counts[sample.rank] = self._counts.get(sample.rank, 0) + 1
+            self.last_arrival_s = sample.arrival_s
 
     @property
     def measured(self) -> int:
         """Measured steps of the rank that printed most of them."""
         return max(self._counts.values(), default=0)
 
-    def measured_after(self, arrival_s: float) -> int:
-        """Measured steps of one rank that arrived later (of the last 256 of all ranks)."""
+    def steps_after(self, arrival_s: float) -> int:
+        """Steps of one rank, with a time, rate or loss, that arrived later (of the last 256)."""
         ranks = Counter(rank for arrived_s, rank in self._recent if arrived_s > arrival_s)
         return max(ranks.values(), default=0)
 
     def finite_losses_after(self, arrival_s: float) -> int:
         """How many finite losses above zero arrived later than ``arrival_s``."""
         return sum(arrived_s > arrival_s for arrived_s in self._finite_loss_arrivals)
+
+    def _is_new(self, last: dict[int, int | None], sample: StepSample) -> bool:
+        """Whether the rank tells another step than before; a step without number always is."""
+        if sample.step is not None and last.get(sample.rank) == sample.step:
+            return False
+        if sample.rank in last or len(last) < MAX_RANKS:
+            last[sample.rank] = sample.step
+        return True
 
     def _feed_loss(self, loss: float, arrival_s: float) -> None:
         self.last_loss = loss

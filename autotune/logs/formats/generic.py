@@ -5,7 +5,7 @@ Read only while no framework's own lines were seen.
 
 from autotune.logs.format import LinePattern, LogFormat, beside, inside, opening, table
 
-_IS = r"[\"']?\s*(?:[:=]|is)?\s*[\"']?"
+_IS = r"[\"')]?\s*(?:[:=]|is)?\s*[\"']?"
 _RATE_S = r"(?:/|[ _]?per[ _]?) ?s(?:ec(?:onds?|s)?)?\b"
 _SAMPLES = (
     r"(?:samples?|sequences?|seqs?|sents?|examples?|images?|imgs?|items?|records?|instances?)"
@@ -57,6 +57,16 @@ FORMAT = LogFormat(
             rf"(?i:(?P<tokens_per_s>{_N}) ?{_TOKENS}{_RATE_S}(?!{_GPU}){_NOT_A_KEY})",
         ),
         opening("[", r"(?:Epoch|Train|Step):? *\[?\d+\]? *[\[(] *(?P<step>\d+)/\d+"),
+        opening("Iter(train)", r"Iter\(train\) *\[ *(?P<step>\d+)/ *\d+\]"),
+        opening("][", r"\[\d+/\d+\]\[ *(?P<step>\d+)/\d+\]"),
+        opening("eta:", r"\beta: .*\biter: (?P<step>\d+) .*\bloss: "),
+        inside(
+            "time",
+            r"\btime:? (?P<step_time_s>{num}) +(?:\(|data|last_time|data_time" r"|loss|memory)",
+        ),
+        inside("max", r"\bmax[_ ]mem: (?P<memory_mb>{num})M?\b(?! ?G)"),
+        inside("memory:", r"data_time: {num} +memory: (?P<memory_mb>{num})\b"),
+        inside("mem", r"\bmem (?P<memory_mb>{num}) ?MB"),
         inside("Time", r"\bTime:? +(?P<step_time_s>{num})s? *\("),
         inside("Loss", r"\bLoss:? +(?P<loss>{num}) *\("),
         inside("", rf"(?i:{_TIMED}(?:[ _]?\(?ms\)?){_IS}(?P<step_time_ms>{{num}}))"),

@@ -12,6 +12,7 @@ FORMAT = LogFormat(
         inside("step_time", r"\"(?:train_)?step_time\": (?P<seconds>{num})"),
         inside("step", r"\"step(?:_num)?\": (?P<progress>\d+)"),
         inside("samples_count", r"\"samples_count\": (?P<progress>\d+)"),
+        beside("sequences_per", r"training_sequences_per_second['\"]?: (?P<samples_per_s>{num})"),
         beside("eval_accuracy", r"\"eval_accuracy\", \"value\": (?P<eval_accuracy>{num})"),
         beside("eval_loss", r"\"eval_loss\", \"value\": (?P<val_loss>{num})"),
     ),

@@ -6,12 +6,13 @@ the Linux kernel, Slurm, PBS, LSF, Kubernetes, Ray, and the frameworks' own mess
 
 from __future__ import annotations
 
+from autotune.logs.rows.harmless import HARMLESS
 from autotune.logs.rows.machine import COLLECTIVES, HARDWARE, PLACE
-from autotune.logs.rows.memory import GPU_MEMORY, HINTS, HOST_MEMORY
+from autotune.logs.rows.memory import GPU_MEMORY, HOST_MEMORY
 from autotune.logs.rows.program import CONFIG, CRASHES, DIVERGED, HANGS, MISSING
 
 ROWS = (
-    *HINTS,
+    *HARMLESS,
     *HARDWARE,
     *HOST_MEMORY,
     *GPU_MEMORY,

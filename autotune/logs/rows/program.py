@@ -159,7 +159,7 @@ CRASHES = (
         r"|sigfpe)\b|sig(?:segv|abrt|bus|kill|fpe)\)"
         r"|caught signal",
     ),
-    Row("died", "abort", r"^\s*aborted|mpi_abort|aborted \(|sigabrt"),
+    Row("died", "abort", r"\"status\": \"aborted\"|^\s*aborted|mpi_abort|aborted \(|sigabrt"),
     Row(
         "crash",
         "error",
