@@ -8,7 +8,7 @@ expansion is made anew around the new place; the prior on the constants stays wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,8 +75,22 @@ class CostPrior:
 
 
 def prepare_table(model: CostModel, legal: LegalRows) -> CostTable:
-    """The cost model's table over all rows of a legal set, derived sizes included."""
-    return model.prepare(legal_columns(legal))
+    """The cost model's table over all rows of a legal set, derived sizes included.
+
+    Where the framework is itself a parameter, each row is predicted by its own framework's
+    conventions; the constants are those of the first.
+    """
+    columns = legal_columns(legal)
+    if "framework" not in legal.names:
+        return model.prepare(columns)
+    chosen = np.asarray(columns["framework"]).astype(str)
+    rows, tables = [], []
+    for name in dict.fromkeys(chosen.tolist()):
+        own = replace(model, workload=replace(model.workload, framework=name))
+        part = np.flatnonzero(chosen == name)
+        rows.append(part)
+        tables.append(own.prepare({k: np.asarray(v)[part] for k, v in columns.items()}))
+    return CostTable.joined(tables).take(np.argsort(np.concatenate(rows)))
 
 
 def legal_columns(legal: LegalRows) -> Mapping[str, Any]:

@@ -1,0 +1,59 @@
+"""What an earlier study taught about a cluster, carried into a new one.
+
+Carried are the cost model's constants, so residuals of prediction and never throughputs: they hold
+for other node counts and other models of the family, and in part for another GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from autotune.costmodel import Calibrator, Constants, CostModel
+from autotune.costmodel.constants import nominal
+from autotune.search.ledger import Ledger
+from autotune.search.prior import prepare_table
+from autotune.search.proposal import LegalRows
+from autotune.space.limits import Objective
+from autotune.trial import TrialRecord
+
+BETWEEN_STUDIES = 0.2
+"""Share of a constant's widest prior that differs between two studies on one kind of cluster."""
+OTHER_GPU = 0.5
+"""How much of a residual carries over to another kind of GPU."""
+
+
+def warm_started(
+    model: CostModel, earlier: CostModel, legal: LegalRows, trials: Sequence[TrialRecord]
+) -> CostModel:
+    """``model`` with constants moved by what ``earlier``'s trials taught.
+
+    ``legal`` is the legal set that ``trials`` were drawn from. Without a trial that ran, or out
+    of memory, nothing moves. On another kind of GPU half of the residual is carried, and no
+    constant becomes surer.
+    """
+    ledger = Ledger(legal, Objective())
+    ledger.update(trials)
+    observations = ledger.observations(len(ledger.ran))
+    if not observations:
+        return model
+    before = earlier.constants
+    learned = Calibrator(prepare_table(earlier, legal)).fit(observations).constants
+    same = earlier.hardware.name == model.hardware.name
+    return replace(model, constants=_carried(model.constants, before, learned, same, len(trials)))
+
+
+def _carried(
+    now: Constants, before: Constants, learned: Constants, same_gpu: bool, trials: int
+) -> Constants:
+    share = 1.0 if same_gpu else OTHER_GPU
+    apart = np.hypot(learned.sigma, BETWEEN_STUDIES * nominal().sigma)
+    return replace(
+        now,
+        mean=now.mean + share * (learned.mean - before.mean),
+        sigma=np.minimum(now.sigma, apart) if same_gpu else now.sigma,
+        time_sigma=learned.time_sigma if same_gpu else now.time_sigma,
+        origin=f"{now.origin}; moved by {trials} trials of an earlier study",
+    )
