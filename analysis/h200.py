@@ -46,7 +46,7 @@ HAND_MADE: dict[str, Any] = {
     "make_vocab_size_divisible_by": 64,
     "cross_entropy": "full",
 }
-HAND_MADE_BATCHES = (32, 64, 128)
+HAND_MADE_BATCHES = ((32, 32), (128, 128), (128, 256))  # (micro batch, global batch)
 GRID = (
     "parameters.micro_batch_size.values=[1, 2, 4, 8, 16, 32]",
     "parameters.recompute_granularity.values=[none, full]",
@@ -60,6 +60,12 @@ GRID = (
     "baseline={micro_batch_size: 1, recompute_granularity: full, attention_backend: flash}",
 )
 H200 = ("cluster.gpu=h200_141gb",)
+
+
+def offered(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, each replaced by the last one on offer where a smaller job lacks it."""
+    choices = {name: space.choices[name] for name in values}
+    return {name: v if v in choices[name] else choices[name][-1] for name, v in values.items()}
 
 
 def measure(space: SearchSpace, values: Mapping[str, Any], steps: int) -> dict[str, Any]:
@@ -134,9 +140,9 @@ def ladder(folder: Path, overrides: Sequence[str], wall_time_s: float) -> None:
     changes = (*H200, *overrides) if on_gpu else tuple(base.options["without_gpu"])
     space = load_space("gpt_torch", changes)
     result: dict[str, Any] = {"machine": machine(), "hand_made": []}
-    for batch in HAND_MADE_BATCHES if on_gpu else (8,):
-        values = {**HAND_MADE, "micro_batch_size": batch, "global_batch_size": batch}
-        result["hand_made"].append(measure(space, values, steps=16))
+    for micro, whole in HAND_MADE_BATCHES if on_gpu else ((8, 8),):
+        values = {**HAND_MADE, "micro_batch_size": micro, "global_batch_size": whole}
+        result["hand_made"].append(measure(space, offered(space, values), steps=12))
         write(folder, "ladder", result)
     final = max((run["tokens_per_s"] or 0.0 for run in result["hand_made"]), default=0.0)
     limits = (f"budget.wall_time_s={wall_time_s:.0f}", "trial.steps=12", "trial.min_steps=4")

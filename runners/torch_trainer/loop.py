@@ -113,7 +113,7 @@ def _forward_backward(
     total = torch.zeros((), device=device)
     for micro in range(count):
         inputs, targets = data.micro_batch(first + micro * size, size, device)
-        with accumulate(model, last=micro == count - 1):
+        with accumulate(model, reduce=micro == count - 1):
             if flags.compile:
                 torch.compiler.cudagraph_mark_step_begin()
             with _autocast(flags, device):

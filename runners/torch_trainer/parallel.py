@@ -86,10 +86,10 @@ def _shard(model: nn.Module, flags: Any) -> None:
     fully_shard(model, mp_policy=policy, reshard_after_forward=flags.fsdp_reshard_after_forward)
 
 
-def accumulate(model: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """Around one micro batch: gradients are reduced after the last one only."""
+def accumulate(model: nn.Module, reduce: bool) -> AbstractContextManager[None]:
+    """Around one micro batch: with ``reduce`` its gradients, and those before it, are reduced."""
     if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(last)
-    elif isinstance(model, DistributedDataParallel) and not last:
+        model.set_requires_gradient_sync(reduce)
+    elif isinstance(model, DistributedDataParallel) and not reduce:
         return model.no_sync()
     return nullcontext()
