@@ -114,12 +114,8 @@ class Run:
         accelerator = self.accelerator
         indices = self.order.step(step, self.global_batch_size)
         targets = sum(self.training[index].targets for index in indices)
-        micro_batches = replica_indices(
-            indices,
-            accelerator.process_index,
-            accelerator.num_processes,
-            self.args.micro_batch_size,
-        )
+        rank, ranks = accelerator.process_index, accelerator.num_processes
+        micro_batches = replica_indices(indices, rank, ranks, self.args.micro_batch_size)
         total = torch.zeros((), device=accelerator.device)
         for number, micro in enumerate(micro_batches, start=1):
             last = number == len(micro_batches)
