@@ -165,7 +165,7 @@ def test_lessons_carry_over_to_another_study(rows: FiniteRows) -> None:
             predicted = table.step_time(table.constants.mean)[ran]
             errors[at] += float(np.abs(np.log(predicted / truth.time[ran])).mean())
         assert (warm.constants.sigma <= model().constants.sigma + 1e-9).all()
-    assert errors[1] < 0.5 * errors[0]
+    assert errors[1] < 0.7 * errors[0]
 
 
 def test_half_a_lesson_carries_over_to_another_gpu(rows: FiniteRows) -> None:
