@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from autotune.errors import BadInput, InfrastructureError
 from autotune.launchers import host, supervisor
-from autotune.trial import GangState, GangStatus, Job, RankExit
+from autotune.trial import GangStatus, Job, RankExit
 
 SUPERVISOR = Path(supervisor.__file__)
 PYTHON_WORDS = ("python", "python3", sys.executable)
@@ -274,8 +274,8 @@ def read_exits(trial_dir: Path, token: str) -> list[dict[str, Any]] | None:
     return records
 
 
-def status_of(records: list[dict[str, Any]], state: GangState = "exited") -> GangStatus:
-    """One gang's status from its parts' exit records."""
+def status_of(records: list[dict[str, Any]]) -> GangStatus:
+    """One gang's status from its parts' exit records; lost where no rank got to its start."""
     exits = []
     for record in records:
         for rank in record["ranks"]:
@@ -284,7 +284,7 @@ def status_of(records: list[dict[str, Any]], state: GangState = "exited") -> Gan
     reasons = {record["ended_by"] for record in records}
     failed = any(record["failed"] for record in records)
     return GangStatus(
-        state=state,
+        state="exited" if exits or not failed else "lost",
         exits=tuple(sorted(exits, key=lambda entry: entry.rank)),
         deadline_hit="deadline" in reasons,
         oom_kill=any(record["oom_kill"] for record in records),

@@ -166,31 +166,40 @@ class Supervisor:
         return env
 
     def start_ranks(self, umask: int) -> None:
-        """Start every rank of this part; OSError when the first of them cannot be."""
+        """Start every rank of this part; OSError when one of them cannot be."""
+        os.makedirs(os.path.join(self.folder, "logs"), 0o700, exist_ok=True)
+        address, port = self.rendezvous()
+        for rank, local_rank in self.own_ranks():
+            env = self.environment(rank, local_rank, address, port)
+            self.start_rank(rank, env, umask)
+
+    def start_rank(self, rank: int, env: dict[str, str], umask: int) -> None:
+        """Start one rank; where that fails, its log and exit code say it as a shell would."""
         import fcntl
 
-        logs = os.path.join(self.folder, "logs")
-        os.makedirs(logs, 0o700, exist_ok=True)
-        address, port = self.rendezvous()
-        group = 0
-        for rank, local_rank in self.own_ranks():
-            source, sink = os.pipe()
-            try:
-                fcntl.fcntl(sink, 1031, PIPE_BYTES)  # F_SETPIPE_SZ
-            except OSError:
-                pass
-            os.set_blocking(source, False)
-            argv = [str(word).replace("{rank}", str(rank)) for word in self.spec["argv_prefix"]]
-            argv += self.spec["argv"]
-            env = self.environment(rank, local_rank, address, port)
-            cwd = self.spec["cwd"] or self.folder
-            try:
-                pid = start_process(argv, env, cwd, sink, group, umask)
-            finally:
-                os.close(sink)
-            group = group or pid
-            log = RankLog(logs, rank, source, tuple(secret_values(env)))
+        source, sink = os.pipe()
+        try:
+            fcntl.fcntl(sink, 1031, PIPE_BYTES)  # F_SETPIPE_SZ
+        except OSError:
+            pass
+        os.set_blocking(source, False)
+        secrets = tuple(secret_values(env))
+        log = RankLog(os.path.join(self.folder, "logs"), rank, source, secrets)
+        argv = [str(word).replace("{rank}", str(rank)) for word in self.spec["argv_prefix"]]
+        argv += self.spec["argv"]
+        group = self.ranks[0].pid if self.ranks else 0
+        try:
+            pid = start_process(argv, env, self.spec["cwd"] or self.folder, sink, group, umask)
             self.ranks.append(Rank(rank, pid, log))
+        except OSError as error:
+            code, reason = (127, "command not found") if error.errno == 2 else (126, "refused")
+            os.write(sink, f"autotune: {error.filename}: {reason} ({error.strerror})\n".encode())
+            self.ranks.append(Rank(rank, 0, log))
+            self.ranks[-1].reaped(code << 8, ending=False)
+            self.first_failed = rank
+            raise
+        finally:
+            os.close(sink)
 
     # -- watching
 

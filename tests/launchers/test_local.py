@@ -48,9 +48,10 @@ def test_a_program_without_an_interpreter_says_so(local: Gangs, tmp_path: Path) 
     script = tmp_path / "broken.sh"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
-    status, _ = local.run(Job((str(script),)))
+    status, trial_dir = local.run(Job((str(script),)))
     assert status.state == "exited" and "cannot start" in status.detail
-    assert status.exits == ()
+    assert [(e.rank, e.code) for e in status.exits] == [(0, 127)]
+    assert "command not found" in log_text(trial_dir)
 
 
 def test_files_of_the_job_stand_before_it_starts(local: Gangs) -> None:

@@ -19,6 +19,18 @@ from tests.launchers.gangs import Gangs, actor_job, log_text, wait_until
 NODE = Path(supervisor.__file__).parent
 
 
+def describe(trial_dir: Path, **changes: object) -> None:
+    """Write the description of a gang, as a launcher would."""
+    spec = {
+        "version": 1, "token": "t", "argv": ["true"], "env": {}, "inherit": [], "cwd": None,
+        "per": "job", "nodes": 1, "gpus_per_node": 0, "time_limit_s": 30, "grace_s": 1,
+        "peer_grace_s": 1, "master_addr": "127.0.0.1", "master_port": 1, "gpus": [],
+        "argv_prefix": [], "parts": 1, "unit": "node", "py_spy": None,
+        "container_program": None, "path_prefix": "",
+    }  # fmt: skip
+    (trial_dir / "gang.json").write_text(json.dumps({**spec, **changes}))
+
+
 def record(trial_dir: Path, index: int = 0) -> dict:
     """A part's exit record."""
     return json.loads((trial_dir / f"exit.{index}.json").read_text())
@@ -40,14 +52,7 @@ def test_a_copied_supervisor_runs_alone(tmp_path: Path) -> None:
     for name in supervisor.NODE_FILES:
         (tmp_path / name).write_text((NODE / name).read_text())
     copy = tmp_path / "supervisor.py"
-    spec = {
-        "version": 1, "token": "t", "argv": ["sh", "-c", "echo hello; exit 3"], "env": {},
-        "inherit": [], "cwd": None, "per": "job", "nodes": 1, "gpus_per_node": 0,
-        "time_limit_s": 30, "grace_s": 1, "peer_grace_s": 1, "master_addr": "127.0.0.1",
-        "master_port": 1, "gpus": [], "argv_prefix": [], "parts": 1, "unit": "node",
-        "py_spy": None, "container_program": None, "path_prefix": "",
-    }  # fmt: skip
-    (tmp_path / "gang.json").write_text(json.dumps(spec))
+    describe(tmp_path, argv=["sh", "-c", "echo hello; exit 3"])
     argv = [sys.executable, "-I", "-S", str(copy), str(tmp_path / "gang.json"), "0"]
     assert subprocess.run(argv, env={"PATH": os.defpath}, check=False).returncode == 0
     assert record(tmp_path)["ranks"][0]["code"] == 3
@@ -217,13 +222,7 @@ def test_half_a_record_is_no_record(tmp_path: Path) -> None:
 
 
 def test_a_cancel_while_waiting_for_the_first_node(tmp_path: Path) -> None:
-    spec = {
-        "version": 1, "token": "t", "argv": ["true"], "env": {}, "inherit": [], "cwd": None,
-        "per": "node", "nodes": 2, "gpus_per_node": 4, "time_limit_s": 30, "grace_s": 1,
-        "peer_grace_s": 1, "master_addr": "", "master_port": 0, "gpus": [], "argv_prefix": [],
-        "parts": 2, "unit": "node", "py_spy": None, "container_program": None, "path_prefix": "",
-    }  # fmt: skip
-    (tmp_path / "gang.json").write_text(json.dumps(spec))
+    describe(tmp_path, per="node", nodes=2, gpus_per_node=4, master_addr="", parts=2)
     argv = [sys.executable, "-I", "-S", str(NODE / "supervisor.py"), str(tmp_path / "gang.json")]
     waiting = subprocess.Popen([*argv, "1"])
     wait_until((tmp_path / "supervisor.1.json").exists)
@@ -232,3 +231,20 @@ def test_a_cancel_while_waiting_for_the_first_node(tmp_path: Path) -> None:
     told = record(tmp_path, 1)
     assert (told["ended_by"], told["error"], told["ranks"]) == ("cancel", None, [])
     assert told["gpu_seconds"] == pytest.approx(4 * (told["ended_s"] - told["started_s"]))
+
+
+def test_ranks_that_did_start_are_ended_when_one_cannot(tmp_path: Path) -> None:
+    program = tmp_path / "program0"
+    program.write_text("#!/bin/sh\necho started; exec sleep 60\n")
+    program.chmod(0o755)
+    prefix = [str(tmp_path / "program{rank}")]
+    describe(tmp_path, per="rank", gpus_per_node=3, argv_prefix=prefix)
+    argv = [sys.executable, "-I", "-S", str(NODE / "supervisor.py"), str(tmp_path / "gang.json")]
+    assert subprocess.run([*argv, "0"], check=False).returncode == 0
+    told = record(tmp_path)
+    assert told["first_failed"] == 1 and "program1" in told["error"]
+    assert [(r["rank"], r["code"], r["signal"]) for r in told["ranks"]] == [
+        (0, None, signal.SIGTERM),
+        (1, 127, None),
+    ]
+    assert "program1: command not found" in log_text(tmp_path, 1)
