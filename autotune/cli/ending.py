@@ -60,6 +60,7 @@ def print_ending(
     out.print()
     _print_standing(setting, found, metric)
     told = [record for record in records if record.finished]
+    out.print(f"Ended: {study.noted('ended')}.")
     hours = sum(record.gpu_seconds for record in told) / 3600
     outcomes = ", ".join(f"{count} {name}" for name, count in views.counts(told).items())
     out.print(

@@ -156,7 +156,7 @@ class Watch:
     def _consider(self, best: Interval | None) -> None:
         if self.ending:
             return
-        fatal = self.evidence.fatal(self.tally)
+        fatal = self.evidence.fatal(self.tally, now_s=time.monotonic())
         if fatal is not None:
             self.end("fatal", fatal.reason)
         elif self.may_stop_early and not self.all_steps_done:
