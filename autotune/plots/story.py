@@ -1,0 +1,132 @@
+"""A study as plots and reports see it: its records, how it stands, what the cost model says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from autotune import figures
+from autotune.controller.ladder import Measured, kept_ladder, measured
+from autotune.controller.setting import Options, Setting, prepare_space
+from autotune.controller.standing import Result, Standing, result, standings
+from autotune.errors import AutotuneError
+from autotune.space import load_space
+from autotune.study.record import Study
+from autotune.trial import Outcome, TrialRecord
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that is told of one study; ``breakdown`` is step time by part (s) by config name."""
+
+    name: str
+    records: Sequence[TrialRecord]
+    metric: str
+    maximize: bool
+    settings: Mapping[str, Any]
+    ended: str
+    ladder: Sequence[Measured] = ()
+    breakdown: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    legal: int | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit of the deciding figure."""
+        return figures.unit(self.metric)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any figure comes from the simulated cluster."""
+        return any(record.simulated for record in self.records)
+
+    @property
+    def gpu_hours(self) -> float:
+        """What all trials cost."""
+        return sum(record.gpu_seconds for record in self.records) / 3600
+
+    @cached_property
+    def found(self) -> Result:
+        """Winner, baseline, gain and ties."""
+        return result(self.records, self.maximize)
+
+    @cached_property
+    def ranked(self) -> list[Standing]:
+        """All measured configs, best first."""
+        return standings(self.records, self.maximize)
+
+    @property
+    def good(self) -> list[TrialRecord]:
+        """Trials with a figure."""
+        return [record for record in self.records if figures.objective_of(record) is not None]
+
+    @property
+    def failed(self) -> list[TrialRecord]:
+        """Trials that ended otherwise than ok."""
+        return [record for record in self.records if record.outcome is not Outcome.OK]
+
+    @cached_property
+    def varied(self) -> list[str]:
+        """Parameters that took more than one value in this study."""
+        names = list(self.records[0].values) if self.records else []
+        return [n for n in names if len({str(r.values.get(n)) for r in self.records}) > 1]
+
+
+def story_of(study: Study) -> Story:
+    """Read a study; what needs its space or cost model is left out where those do not load."""
+    records = [record for record in study.records() if record.finished]
+    maximize = study.settings.get("direction") != "minimize"
+    facts = {
+        "autotune": str(study.settings.get("version", "")),
+        "space": f"{study.settings.get('space_name')} ({study.settings.get('space_fingerprint')})",
+        "nodes": ", ".join(sorted({node for r in records for node in r.nodes})) or "n/a",
+    }
+    breakdown: dict[str, dict[str, float]] = {}
+    legal = None
+    try:
+        options = Options.from_json(study.settings["options"])
+        setting = prepare_space(load_space(str(study.paths.space)), options)
+    except (AutotuneError, KeyError) as error:
+        facts["space not loaded"] = str(error)
+    else:
+        legal = len(setting.legal)
+        facts.update(_facts(setting))
+        found = result(records, maximize)
+        for name, standing in (("baseline", found.baseline), ("winner", found.winner)):
+            if standing is not None:
+                breakdown[name] = _parts(setting, standing)
+    return Story(
+        study.name,
+        records,
+        str(study.settings.get("metric", "tokens_per_s")),
+        maximize,
+        study.settings,
+        str(study.noted("ended") or "not ended"),
+        measured(kept_ladder(study), records, maximize),
+        {name: parts for name, parts in breakdown.items() if parts},
+        facts,
+        legal,
+    )
+
+
+def _facts(setting: Setting) -> dict[str, str]:
+    cluster = setting.space.cluster
+    hardware = cluster.hardware.name if cluster.hardware else "unknown hardware"
+    return {
+        "cluster": f"{cluster.nodes} x {cluster.gpus_per_node} {hardware}",
+        "framework": ", ".join(setting.space.frameworks),
+        "launcher": str(setting.options.launcher),
+        "sampler": f"{setting.options.sampler}, seed {setting.options.seed}",
+        "python of trials": setting.options.python,
+    }
+
+
+def _parts(setting: Setting, standing: Standing) -> dict[str, float]:
+    index = setting.legal.find(standing.values)
+    if setting.cost_model is None or index is None:
+        return {}
+    costs = setting.cost_model.prepare(setting.legal.columns()).predict()
+    parts = {name: float(values[index]) for name, values in costs.time_parts.items()}
+    return {name: seconds for name, seconds in parts.items() if seconds > 0}

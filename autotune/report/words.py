@@ -1,0 +1,106 @@
+"""A study in words and rows: what every format of the report says alike."""
+
+from __future__ import annotations
+
+from autotune import figures
+from autotune.config import Config
+from autotune.plots.story import Story
+from autotune.trial import TrialRecord
+
+
+def headline(story: Story) -> str:
+    """The result in one line."""
+    gain = story.found.gain
+    if story.found.winner is None:
+        return f"{story.name}: no config may win"
+    if gain is None:
+        return f"{story.name}: a winner without a measured baseline"
+    if story.found.baseline is not None and (
+        story.found.baseline.config_hash == story.found.winner.config_hash
+    ):
+        return f"{story.name}: nothing measured beats the baseline"
+    return f"{story.name}: {gain.value:.2f} times the baseline"
+
+
+def summary(story: Story) -> list[str]:
+    """Winner, gain, ties and cost, each a sentence or two."""
+    found = story.found
+    said = []
+    if found.winner is None:
+        said.append("No config ran to its end with enough measured steps, so none may win.")
+    else:
+        numbers = ", ".join(map(str, found.winner.numbers))
+        said.append(
+            f"The winner, measured in trial{'s' if len(found.winner.numbers) > 1 else ''} "
+            f"{numbers}, reaches {figures.interval(found.winner.objective)} {story.unit}."
+        )
+        if found.baseline is None:
+            said.append("The baseline failed, so there is no gain to state.")
+        else:
+            said.append(
+                f"The baseline reaches {figures.interval(found.baseline.objective)} {story.unit}; "
+                f"the gain is {figures.gain(found.gain)}, at 95% confidence."
+            )
+        if found.ties:
+            tied = ", ".join("/".join(map(str, tie.numbers)) for tie in found.ties[:5])
+            said.append(f"A tie: trials {tied} cannot be told apart from the winner.")
+    legal = f" of {story.legal:,} legal configs" if story.legal else ""
+    said.append(
+        f"The search measured {len({r.config_hash for r in story.records}):,}{legal} in "
+        f"{len(story.records)} trials and {figures.number(story.gpu_hours)} GPU-hours; "
+        f"it ended because {story.ended}."
+    )
+    return said
+
+
+def cards(story: Story) -> list[tuple[str, str]]:
+    """The figures to see first."""
+    found = story.found
+    rows = [("gain over the baseline", figures.gain(found.gain))]
+    if found.winner is not None:
+        rows.append((f"winner, {story.unit}", figures.interval(found.winner.objective)))
+    rows.append(("trials", f"{len(story.records)} ({len(story.failed)} failed)"))
+    mark = ", simulated" if story.simulated else ""
+    rows.append((f"GPU-hours{mark}", figures.number(story.gpu_hours)))
+    return rows
+
+
+def changes(story: Story) -> list[tuple[str, str, str]]:
+    """Parameters that the winner has otherwise than the baseline."""
+    if story.found.winner is None or story.found.baseline is None:
+        return []
+    return figures.changes(story.found.winner.values, story.found.baseline.values)
+
+
+def trial_row(record: TrialRecord) -> tuple[str, str, str, str, str]:
+    """Number and kind, config, figure, memory, outcome."""
+    measured = record.measurement
+    memory = figures.number(measured.peak_memory_gib) if measured else ""
+    objective = figures.objective_of(record)
+    return (
+        f"{record.number} {record.kind}",
+        Config(record.values).label.replace("_", " "),
+        figures.interval(objective) if objective else "",
+        memory,
+        f"{record.outcome}: {record.outcome_reason[:120]}",
+    )
+
+
+def rung_rows(story: Story) -> list[tuple[str, str, str, str]]:
+    """The ladder: change, figure, gain of the step, gain when taken back alone."""
+    alone = {m.rung.changed: m for m in story.ladder if m.rung.role == "without"}
+    rows = []
+    for item in story.ladder:
+        if item.rung.role == "without":
+            continue
+        back = alone.get(item.rung.changed)
+        taken = "" if item.rung.role == "baseline" else "no legal config"
+        if back is not None:
+            taken = figures.gain(back.gain) if back.gain else back.failure.split(":")[0]
+        step = "" if item.rung.role == "baseline" else figures.gain(item.gain)
+        name = ", ".join(
+            f"{n} = {figures.shown(item.rung.values.get(n))}" for n in item.rung.changed
+        )
+        shown = figures.interval(item.objective) if item.objective else item.failure.split(":")[0]
+        rows.append((name or "baseline", shown, step, taken))
+    return rows

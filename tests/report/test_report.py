@@ -1,0 +1,93 @@
+"""The report over a real study: offline, small, honest, the same figures in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from autotune.plots import PLOTS, story_of
+from autotune.study.paths import StudyPaths
+from autotune.study.record import Study
+from tests.controller.conftest import Cli, cli
+
+__all__ = ["cli"]
+
+RUN = ("run", "--space", "job.yaml", "--study", "s", "--sampler", "grid")
+EVIL = "</script><script>document.title='pwned'</script>"
+
+
+def _page(cli: Cli) -> str:
+    path = cli("report", "s").stdout.strip()
+    return (cli.folder / path).read_text(encoding="utf-8")
+
+
+def test_the_page_needs_no_network_and_is_small(cli: Cli) -> None:
+    cli(*RUN)
+    page = _page(cli)
+    assert len(page.encode()) < 3_000_000
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"(src|href)\s*=|url\(|@import", own)
+    assert "default-src 'none'" in own and "SIMULATED" not in own
+    best = cli.json("best", "s")
+    assert "4,000" in own and best["tokens_per_s"] == pytest.approx(4000)
+    assert "exit" in own and "oom_gpu" in own
+
+
+def test_formats_tell_the_same(cli: Cli) -> None:
+    cli(*RUN)
+    told = cli.json("status", "s")["trials"]
+    document = json.loads(cli("report", "s", "--format", "json", "-o", "-").stdout)
+    rows = list(
+        csv.DictReader(io.StringIO(cli("report", "s", "--format", "csv", "-o", "-").stdout))
+    )
+    text = cli("report", "s", "--format", "md", "-o", "-").stdout
+    assert [t["number"] for t in document["trials"]] == [t["number"] for t in told]
+    assert [row["outcome"] for row in rows] == [t["outcome"] for t in told]
+    assert document["winner"] == cli.json("best", "s")["trial"]
+    assert document["gain"]["value"] == pytest.approx(4.0)
+    assert "4.00 times the baseline" in text and text.count("| ok") >= 3
+    cli("report", "s", "--format", "pdf", expect=2)
+
+
+def test_every_plot_asks_and_answers_and_is_a_figure_plotly_accepts(cli: Cli) -> None:
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    cli(*RUN)
+    story = story_of(Study.open(StudyPaths(Path(cli.env["AUTOTUNE_HOME"]) / "studies" / "s")))
+    drawn = {name: plot for name, make in PLOTS.items() if (plot := make(story)) is not None}
+    assert {"best_so_far", "failures", "timeline", "feasibility", "best_configs"} <= set(drawn)
+    for plot in drawn.values():
+        assert plot.question.endswith("?") and plot.answer.endswith(".")
+        graph_objects.Figure(plot.figure)
+        json.dumps(plot.figure, allow_nan=False)
+    assert "importance" not in drawn, "hidden where there is too little data"
+
+
+def test_nothing_of_a_log_becomes_markup(cli: Cli) -> None:
+    cli.write("train.py", f"import sys\nsys.exit({EVIL!r})\n")
+    cli(*RUN, "--trials", "1", expect=1)
+    page = _page(cli)
+    assert EVIL not in page
+
+
+def test_a_browser_draws_it(cli: Cli, tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        assert not os.environ.get("AUTOTUNE_REQUIRE_ALL"), "chromium is not installed"
+        pytest.skip("chromium is not installed")
+    cli(*RUN)
+    _page(cli)
+    dom = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=8000", "--dump-dom",
+         f"file://{cli.folder}/s.html"],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    assert dom.count('class="main-svg"') >= 4
