@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 import yaml
-from cost_model_scores import score_task, summarise
+from cost_model_scores import TaskScore, score_task, summarise
 
 from autotune.costmodel.calibrator import Calibrator, Observation
 from autotune.costmodel.constants import (
     DEVICE_CONSTANTS,
     NAMES,
+    TIME_CONSTANTS,
     Constants,
     constants_from,
     fitted_record,
@@ -126,7 +127,7 @@ def record_of(fit: Constants, tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def pooled(records: Sequence[dict[str, Any]], origin: str) -> dict[str, Any]:
-    """Mean of several fits; the width is their spread, at most the wide prior's."""
+    """Median of several fits; the width is their spread, within bounds of the wide prior's."""
     wide = dict(zip(NAMES, nominal().sigma, strict=True))
     constants = {}
     for name in NAMES:
@@ -134,32 +135,47 @@ def pooled(records: Sequence[dict[str, Any]], origin: str) -> dict[str, Any]:
         inner = np.mean([r["constants"][name]["sigma"] ** 2 for r in records])
         spread = float(np.sqrt(means.var() + inner)) if len(records) > 1 else wide[name]
         sigma = max(0.6 * wide[name], min(spread, 1.5 * wide[name]))
-        constants[name] = {"mean": round(float(means.mean()), 4), "sigma": round(float(sigma), 4)}
+        constants[name] = {
+            "mean": round(float(np.median(means)), 4),
+            "sigma": round(float(sigma), 4),
+        }
     return {"origin": origin, "time_sigma": 0.1, "memory_sigma": 0.1, "constants": constants}
 
 
-def fit_all(tasks: Sequence[Task]) -> Records:
-    """Records by ``GPU/FRAMEWORK``, and pooled ones for a GPU or framework never seen."""
+def by_pair(tasks: Sequence[Task]) -> dict[str, list[Task]]:
+    """Tasks worth fitting to, by ``GPU/FRAMEWORK``: batch and model are known, not assumed."""
     pairs: dict[str, list[Task]] = defaultdict(list)
     for task in tasks:
         if not {"gbs", "model"} & set(task.assumed) and observations_of(task):
             pairs[task.pair].append(task)
-    records = {pair: record_of(fit_tasks(ts, nominal()), ts) for pair, ts in pairs.items()}
+    return pairs
+
+
+def fit_pairs(pairs: dict[str, list[Task]]) -> Records:
+    """One record per ``GPU/FRAMEWORK``."""
+    return {pair: record_of(fit_tasks(tasks, nominal()), tasks) for pair, tasks in pairs.items()}
+
+
+def with_pooled(records: Records) -> Records:
+    """The records, and pooled ones for a GPU or a framework never seen."""
     by_framework: dict[str, list[dict[str, Any]]] = defaultdict(list)
     by_chip: dict[float, list[dict[str, Any]]] = defaultdict(list)
     for pair, record in records.items():
         by_framework[pair.split("/")[1]].append(record)
         by_chip[record["bf16_tflops"]].append(record)
     whole = {
-        f"any/{name}": pooled(rs, f"mean of {len(rs)} GPUs") for name, rs in by_framework.items()
+        f"any/{name}": pooled(rs, f"median of {len(rs)} GPUs") for name, rs in by_framework.items()
     }
     for rate, rs in by_chip.items():
-        chip = pooled(rs, f"mean of {len(rs)} frameworks")
+        chip = pooled(rs, f"median of {len(rs)} frameworks")
         chip["constants"] = {k: v for k, v in chip["constants"].items() if k in DEVICE_CONSTANTS}
         whole[f"{rate:g}/any"] = chip
     everything = [r for r in records.values() if r["rows"] >= 8]
     if everything:
-        whole["any/any"] = pooled(everything, f"mean of {len(everything)} pairs")
+        known = pooled(everything, f"median of {len(everything)} pairs")
+        # What a framework keeps in memory says nothing about another one.
+        known["constants"] = {k: known["constants"][k] for k in TIME_CONSTANTS}
+        whole["any/any"] = known
     return {**records, **whole}
 
 
@@ -172,16 +188,22 @@ def with_constants(task: Task, records: Records) -> Task:
 def cross_validate(tasks: Sequence[Task]) -> dict[str, Any]:
     """Scores of every task with constants that never saw its model, or never saw its source."""
     out: dict[str, Any] = {}
+    whole = fit_pairs(by_pair(tasks))
     for kind, position in (("model", 1), ("source", 0)):
-        scores = []
+        scores: dict[str, list[TaskScore]] = defaultdict(list)
         for left_out in dict.fromkeys(task.key[position] for task in tasks):
-            records = fit_all([task for task in tasks if task.key[position] != left_out])
-            for task in tasks:
-                if task.key[position] == left_out:
-                    scores.append(score_task(with_constants(task, records)))
+            mine = [task for task in tasks if task.key[position] == left_out]
+            touched = {task.pair for task in mine}
+            rest = [t for t in tasks if t.pair in touched and t.key[position] != left_out]
+            records = {pair: record for pair, record in whole.items() if pair not in touched}
+            records = with_pooled({**records, **fit_pairs(by_pair(rest))})
+            for task in mine:
+                scores[task.key[0]].append(score_task(with_constants(task, records)))
+        every = [score for group in scores.values() for score in group]
         out[f"left_out_{kind}"] = {
-            "overall": summarise(scores),
-            "tasks": [s.as_dict() for s in scores],
+            "overall": summarise(every),
+            "by_source": {name: summarise(group) for name, group in scores.items()},
+            "tasks": [s.as_dict() for s in every if len(s.task.configs) >= 3],
         }
     return out
 
@@ -192,27 +214,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("tables", nargs="+", help="CSV files in the form of shared/data")
     parser.add_argument("--output", type=Path, default=FITTED)
     parser.add_argument("--cross-validate", action="store_true")
-    parser.add_argument("--only", default="", help="cross-validate sources containing this text")
     options = parser.parse_args(arguments)
     tasks, skipped = build_tasks(read_rows(options.tables))
     print(
         f"{len(tasks)} tasks, {len(skipped)} groups without a known model or GPU", file=sys.stderr
     )
     if options.cross_validate:
-        chosen = [t for t in tasks if options.only.lower() in t.key[0].lower()]
-        result = cross_validate(chosen)
+        result = cross_validate(tasks)
         RESULTS.mkdir(parents=True, exist_ok=True)
         target = RESULTS / "cost_model_cross_validation.json"
         target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         for kind, part in result.items():
-            print(kind, json.dumps(part["overall"]))
+            for name, figures in {**part["by_source"], "all": part["overall"]}.items():
+                print(kind, name, json.dumps(figures))
         return 0
     header = (
         "# Constants by (GPU, framework): log-space multipliers on nominal physics, written by\n"
         "# `python analysis/calibrate.py TABLES`. Keys: GPU/FRAMEWORK, any/FRAMEWORK, and\n"
         "# BF16_TFLOPS/any for a chip under a framework never seen; any/any for neither.\n"
     )
-    text = yaml.safe_dump({"fits": fit_all(tasks)}, sort_keys=False, width=100)
+    text = yaml.safe_dump(
+        {"fits": with_pooled(fit_pairs(by_pair(tasks)))}, sort_keys=False, width=100
+    )
     options.output.write_text(header + text, encoding="utf-8")
     print(f"wrote {options.output}", file=sys.stderr)
     return 0

@@ -27,7 +27,7 @@ TIME_CONSTANTS = (
     "host", "step_overhead",
 )  # fmt: skip
 MEMORY_CONSTANTS = ("states", "activations", "temporary", "reserve")
-DEVICE_CONSTANTS = ("matmul", "attention", "memory_bound", "optimizer")
+DEVICE_CONSTANTS = ("matmul", "attention")
 """Constants that belong to the chip rather than to the framework."""
 NAMES = TIME_CONSTANTS + MEMORY_CONSTANTS
 
