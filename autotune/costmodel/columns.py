@@ -22,6 +22,7 @@ READ = frozenset({
     "seq_length", "zero_stage", "use_distributed_optimizer", "data_parallel",
     "sequence_parallel", "recompute_granularity", "recompute_method", "recompute_num_layers",
     "activation_checkpointing", "gradient_checkpointing", "attention_backend", "precision",
+    "matmul_precision",
     "fused_normalization", "torch_compile", "compile", "optimizer_cpu_offload",
     "offload_optimizer", "offload_parameters", "offload_param", "cpu_offloading",
     "offload_activations", "overlap_grad_reduce", "overlap_comm", "tp_comm_overlap",

@@ -23,6 +23,9 @@ _LOGIT_SHARES = np.array([1.0, 0.3, 0.5])
 MATERIALISED = ("unfused", "local", "torch", "eager", "math", "fused_softmax", "fused")
 """Attention back ends that hold the whole score matrix."""
 
+MATMUL_KINDS = ("fp32", "tf32", "fp16", "bf16")
+"""Precisions of ordinary matrix products, by the hardware table's names."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -32,7 +35,8 @@ class Layout:
     ``recompute_full`` the share of layers recomputed whole, ``recompute_block`` the layers
     between two checkpoints; ``recompute_attention``, ``materialised`` and the offload and
     overlap columns are shares in [0, 1]. ``shard`` is how many ranks share ZeRO's states,
-    ``logit_share`` the part of the logits that a chunked or fused loss holds at once.
+    ``logit_share`` the part of the logits that a chunked or fused loss holds at once;
+    ``matmul_kind`` indexes MATMUL_KINDS: the precision of ordinary matrix products.
     """
 
     tp: Floats
@@ -55,6 +59,7 @@ class Layout:
     fused_norm: Floats
     fused_elementwise: Floats
     compiled: Floats
+    matmul_kind: Floats
     fp8: Floats
     offload_optimizer: Floats
     offload_parameters: Floats
@@ -117,6 +122,7 @@ def complete_layout(
         fused_norm=read.shares(("fused_normalization",), float(rules.fused_kernels)),
         fused_elementwise=np.maximum(float(rules.fused_kernels), compiled),
         compiled=compiled,
+        matmul_kind=_matmul_kind(read, workload),
         fp8=np.array([normal_precision(p) in ("fp8", "fp4") for p in precision], dtype=float),
         offload_optimizer=read.shares(("optimizer_cpu_offload", "offload_optimizer"), 0.0),
         offload_parameters=read.shares(("offload_parameters", "offload_param"), 0.0),
@@ -133,6 +139,18 @@ def complete_layout(
         logit_share=_LOGIT_SHARES[loss],
         stages=cut_stages(shape, rules, pp),
     )  # fmt: skip
+
+
+def _matmul_kind(read: ColumnReader, workload: Workload) -> Floats:
+    """Codes of MATMUL_KINDS; PyTorch's ``matmul_precision: high`` lets fp32 products use TF32."""
+    tensor_cores = read.texts("matmul_precision", "highest") != "highest"
+    kinds = [normal_precision(name) for name in read.texts("precision", workload.precision)]
+    codes = np.array(
+        [MATMUL_KINDS.index(kind if kind in MATMUL_KINDS else "bf16") for kind in kinds],
+        dtype=np.float64,
+    )
+    high = tensor_cores & (codes == MATMUL_KINDS.index("fp32"))
+    return np.where(high, float(MATMUL_KINDS.index("tf32")), codes)
 
 
 def _zero_stage(read: ColumnReader, rules: Conventions) -> Floats:

@@ -7,13 +7,14 @@ Maxima (host against device, communication against the work that hides it) come 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from autotune.costmodel.counts import expert_layer_count, flops_per_token
-from autotune.costmodel.layout import Layout
+from autotune.costmodel.layout import MATMUL_KINDS, Layout
 from autotune.costmodel.links import Fabric
 from autotune.costmodel.memory import local_parameters, padded_vocab
 from autotune.costmodel.workload import Conventions, Workload, element_bytes, normal_precision
@@ -75,16 +76,20 @@ class _Rates:
     def __init__(self, hardware: Hardware, workload: Workload, layout: Layout) -> None:
         known = hardware.tflops
         wanted = normal_precision(workload.precision)
-        base = wanted if wanted in ("fp16", "fp32", "tf32") else "bf16"
-        plain = known.get(base) or known.get("bf16") or max(known.values())
-        fast = (
-            known.get(wanted, known.get("fp8", plain))
-            if wanted == "fp4"
-            else known.get("fp8", plain)
-        )
+        rates = np.array([_rate(known, kind) for kind in MATMUL_KINDS])
+        plain = rates[layout.matmul_kind.astype(np.intp)]
+        fast = known.get("fp8", plain)
+        if wanted == "fp4":
+            fast = known.get("fp4", fast)
         self.matmul = 1e12 * np.where(layout.fp8 > 0, fast, plain)
-        self.attention = np.full(len(layout.tp), 1e12 * plain)
+        self.attention = 1e12 * plain
         self.memory = hardware.memory_gb_per_s * 1e9
+
+
+def _rate(known: Mapping[str, float], kind: str) -> float:
+    """TFLOP/s of a kind of product; hardware without TF32 does it in fp32."""
+    second = "fp32" if kind == "tf32" else "bf16"
+    return known.get(kind) or known.get(second) or max(known.values())
 
 
 def _gemm(m: Floats, k: Floats | float, n: Floats | float, rates: _Rates) -> Floats:

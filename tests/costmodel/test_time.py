@@ -117,3 +117,15 @@ def test_unknown_machines_have_wider_bands() -> None:
     assert np.all(wide.time_sigma > 2 * narrow.time_sigma)
     low, high = wide.band()
     assert np.all((low < wide.step_time_s) & (wide.step_time_s < high))
+
+
+def test_a_searched_precision_changes_the_rate_of_matrix_products() -> None:
+    """fp32, fp32 on TF32 tensor cores and bf16, each at least half as fast again."""
+    table = table_of(
+        model_of(nodes=1, precision="fp32"),
+        precision=["fp32", "fp32", "bf16"],
+        matmul_precision=["highest", "high", "highest"],
+        micro_batch_size=[1, 1, 1],
+    )
+    slow, middle, fast = table.predict().step_time_s
+    assert slow > 1.5 * middle > 1.5 * 1.5 * fast
