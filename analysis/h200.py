@@ -33,7 +33,6 @@ from autotune.space import SearchSpace, load_space
 
 HAND_MADE: dict[str, Any] = {
     "precision": "bf16",
-    "matmul_precision": "high",
     "residual_dtype": "fp32",
     "attention_backend": "sdpa",
     "fused_normalization": True,
