@@ -28,6 +28,8 @@ HOST_LAYER_S = (1.6e-3, 1.3e-3)
 """Launching one layer, forward and backward: eager and with fused kernels (eager measured on
 an H200 host with torch 2.11: 1.5 to 1.9 ms whatever the sizes)."""
 HOST_COLLECTIVES_S = 1.0e-3
+CROWDED_TP = 0.38
+"""Across nodes tensor-parallel rings use every port of a node, and slow down with each node."""
 HOST_ROUTING_S, HOST_EXPERT_S = 2.0e-3, 0.15e-3
 """What routing adds to a layer's launches, and each local expert (fp8 scales twice)."""
 INTERFERENCE_S = 2e-5
@@ -155,8 +157,9 @@ def _add_tensor_parallel(
     size = 2.0 * tokens * shape.hidden_size
     one = np.ones(len(tokens))
     calls = 4.0 * passes
-    time = calls * fabric.half_collective(size, layout.tp, one) * (1.0 - layout.overlap_tp)
     crossing = fabric.crosses(layout.tp, one)
+    time = calls * fabric.half_collective(size, layout.tp, one) * (1.0 - layout.overlap_tp)
+    time = time * np.where(crossing, CROWDED_TP * fabric.nodes(layout.tp, one), 1.0)
     out[:, _column("tensor_parallel")] += np.where(crossing, 0.0, time)
     out[:, _column("tensor_parallel_across_nodes")] += np.where(crossing, time, 0.0)
     delay = calls * fabric.latency(layout.tp, one)
