@@ -147,7 +147,10 @@ def hit(target: str, controller: subprocess.Popen[bytes], folder: Path, counts: 
     if target in ("rank", "supervisor"):
         for pid, is_rank in gang_processes(folder):
             if is_rank == (target == "rank"):
-                os.kill(pid, signal.SIGKILL)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
                 counts.kills += 1
                 counts.rank_kills += target == "rank"
                 counts.supervisor_kills += target == "supervisor"
