@@ -25,6 +25,7 @@ from autotune.frameworks._space import (
     refuse_unknown,
     setting,
     user_path,
+    where,
 )
 from autotune.logs import LogFormat
 from autotune.space.rule import Rule
@@ -146,6 +147,18 @@ def _with_users_keys(space: SearchSpace, ours: dict[str, Any]) -> dict[str, Any]
     return {**ours, **extra}
 
 
+def _refuse_inflated_metric(space: SearchSpace) -> None:
+    """BadInput where AutoTP would be ranked by DeepSpeed's own samples per second."""
+    sizes = space.choices.get("tensor_model_parallel_size", ())
+    metric = space.metric.format if space.metric is not None else None
+    if metric in ("deepspeed", "auto") and any(size != 1 for size in sizes):
+        raise BadInput(
+            f"{where(space)}: metric.format {metric}: DeepSpeed's SamplesPerSec is too high by the "
+            "AutoTP size. Leave metric out with the shipped runner, or give a pattern that reads "
+            "step times or true tokens."
+        )
+
+
 class DeepSpeed:
     """The framework's members, see :class:`autotune.frameworks.Framework`."""
 
@@ -155,6 +168,7 @@ class DeepSpeed:
         """What DeepSpeed refuses, or would silently ignore."""
         refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
         need_batch(space)
+        _refuse_inflated_metric(space)
         zero = "zero_stage" if "zero_stage" in space.parameters else "0"
         rules = [
             (f"{zero} < 3 or tensor_model_parallel_size == 1", "AutoTP is off under ZeRO-3"),

@@ -115,6 +115,17 @@ def forget_dry_step(engine) -> None:
             state["step"] = 0
 
 
+def warn_of_build_locks() -> None:
+    """Names the locks that a cut-off operator build left: the next build hangs on them."""
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache/torch_extensions"))
+    for lock in sorted(root.glob("**/lock")):
+        print(
+            f"warning: {lock} exists. If no operator is being built now, a build was cut off and "
+            "the next one waits for ever: remove it, and prebuild (see deepspeed_sft/README.md)",
+            flush=True,
+        )
+
+
 class Trainer:
     """One rank's part in the optimizer steps."""
 
@@ -166,6 +177,8 @@ def main() -> None:
     deepspeed.init_distributed()
     rank, world_size = deepspeed.comm.get_rank(), deepspeed.comm.get_world_size()
     layout = Layout.of(config, rank, world_size)
+    if rank == 0:
+        warn_of_build_locks()
     engine = build_engine(args, config)
     tokenizer = load_tokenizer(
         args.tokenizer or default_tokenizer(args.model), engine.module.config.vocab_size

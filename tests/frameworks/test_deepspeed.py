@@ -137,6 +137,12 @@ def test_what_cannot_be_expressed_is_an_error(given: dict[str, Any], message: st
         _render(**given)
 
 
+def test_autotp_is_never_ranked_by_deepspeeds_own_rate() -> None:
+    space = load_space("llama1b_deepspeed", ["metric={format: deepspeed}"])
+    with pytest.raises(BadInput, match="too high by the AutoTP size"):
+        DEEPSPEED.rules(space)
+
+
 def test_trials_touch_no_checkpoint_and_the_export_restores_them() -> None:
     options = "{load: /ckpt/in, save: /ckpt/out, train_steps: 900}"
     trial = _render(options=options)

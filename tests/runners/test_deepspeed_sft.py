@@ -5,7 +5,9 @@ Whatever DeepSpeed is told to do, the losses must be those of one plain PyTorch 
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -192,3 +194,20 @@ def test_a_checkpoint_folder_and_its_weights_are_used(
     assert samples[0].loss is not None
     assert abs(samples[0].loss - reference[0]) > 1e-3
     assert (tmp_path / "profile" / "trace.rank0.json").stat().st_size > 1000
+
+
+def test_the_lock_of_a_cut_off_build_is_named(tmp_path: Path) -> None:
+    """A later build hangs on it without a word of its own."""
+    (tmp_path / "py311_cpu/cpu_adam").mkdir(parents=True)
+    (tmp_path / "py311_cpu/cpu_adam/lock").touch()
+    code = "import train; train.warn_of_build_locks()"
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=RUNNERS / "deepspeed_sft",
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert f"warning: {tmp_path}/py311_cpu/cpu_adam/lock exists" in said.stdout
