@@ -7,10 +7,10 @@ An exporter is a file in this folder that sets ``EXPORTER`` to an object with ``
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from json import dumps  # the module json of this folder takes that name here
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -73,7 +73,7 @@ def write_export(name: str, winner: Winner) -> list[Path]:
     files = {
         **winner.job.files,
         **exporter.files(winner),
-        "provenance.json": json.dumps(dict(winner.provenance), indent=2) + "\n",
+        "provenance.json": dumps(dict(winner.provenance), indent=2) + "\n",
     }
     files["README.md"] = _readme(exporter, winner, sorted(files))
     try:
@@ -93,12 +93,18 @@ def write_export(name: str, winner: Winner) -> list[Path]:
     return written
 
 
+def _start(exporter: Exporter, files: list[str]) -> str:
+    """The line that runs an export: its own, else its script."""
+    script = "run.sh" if "run.sh" in files else files[0]
+    return str(getattr(exporter, "run", f"./{script}"))
+
+
 def _readme(exporter: Exporter, winner: Winner, files: list[str]) -> str:
     facts = winner.provenance
     lines = [
         f"# {winner.space.name}: {exporter.describes}",
         "",
-        f"Run it: `./{next((f for f in files if f == 'run.sh'), files[0])}`. Arguments you add are",
+        f"Run it: `{_start(exporter, files)}`. Arguments you add are",
         "appended (the last one counts); PYTHON names another interpreter.",
         "",
         f"From study `{facts['study']}`, trial {facts['trial']}: {facts['figure']}.",
