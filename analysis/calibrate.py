@@ -46,6 +46,10 @@ BETWEEN = 0.25
 EFFECTIVE_ROWS, LEAST_ROWS = 5, 25
 """Rows of one task err together: this many of them weigh against the prior."""
 
+MEASURED_WIDTHS = {"matmul": 0.08, "attention": 0.25, "memory_bound": 0.2, "tensor_parallel": 0.4}
+"""Tighter than for an unknown machine: the nominal efficiencies were measured on an H200
+(analysis/results/cost_model_h200_bench.json, by runners/bench_hardware/bench.py)."""
+
 Records = dict[str, dict[str, Any]]
 
 
@@ -71,8 +75,11 @@ def fit_tasks(tasks: Sequence[Task], start: Constants) -> Constants:
     """MAP constants of tasks that share GPU and framework, around ``start``'s means."""
     seen = sum(len(observations_of(task)) for task in tasks)
     narrow = np.sqrt(min(1.0, max(EFFECTIVE_ROWS * len(tasks), LEAST_ROWS) / seen))
+    widths = np.array(
+        [MEASURED_WIDTHS.get(name, w) for name, w in zip(NAMES, nominal().sigma, strict=True)]
+    )
     prior = replace(
-        nominal(), mean=start.mean, sigma=nominal().sigma * narrow,
+        nominal(), mean=start.mean, sigma=widths * narrow,
         time_sigma=0.06, memory_sigma=0.06,
     )  # fmt: skip
     current = prior
@@ -83,7 +90,7 @@ def fit_tasks(tasks: Sequence[Task], start: Constants) -> Constants:
             seen += [replace(o, row=o.row + offset) for o in observations_of(task)]
             tables.append(table)
             offset += len(table)
-        fit = Calibrator(CostTable.joined(tables), prior, most=None).fit(seen)
+        fit = Calibrator(CostTable.joined(tables), prior, most=None, tail=1.0).fit(seen)
         current = fit.constants
     return current
 
@@ -126,7 +133,9 @@ def record_of(fit: Constants, tasks: Sequence[Task]) -> dict[str, Any]:
     }
 
 
-def pooled(records: Sequence[dict[str, Any]], origin: str) -> dict[str, Any]:
+def pooled(
+    records: Sequence[dict[str, Any]], origin: str, one_chip: bool = False
+) -> dict[str, Any]:
     """Median of several fits; the width is their spread, within bounds of the wide prior's."""
     wide = dict(zip(NAMES, nominal().sigma, strict=True))
     constants = {}
@@ -134,7 +143,8 @@ def pooled(records: Sequence[dict[str, Any]], origin: str) -> dict[str, Any]:
         means = np.array([r["constants"][name]["mean"] for r in records])
         inner = np.mean([r["constants"][name]["sigma"] ** 2 for r in records])
         spread = float(np.sqrt(means.var() + inner)) if len(records) > 1 else wide[name]
-        sigma = max(0.6 * wide[name], min(spread, 1.5 * wide[name]))
+        least = wide[name] * (1.0 if name in DEVICE_CONSTANTS and not one_chip else 0.6)
+        sigma = max(least, min(spread, 1.5 * wide[name]))
         constants[name] = {
             "mean": round(float(np.median(means)), 4),
             "sigma": round(float(sigma), 4),
@@ -167,7 +177,7 @@ def with_pooled(records: Records) -> Records:
         f"any/{name}": pooled(rs, f"median of {len(rs)} GPUs") for name, rs in by_framework.items()
     }
     for rate, rs in by_chip.items():
-        chip = pooled(rs, f"median of {len(rs)} frameworks")
+        chip = pooled(rs, f"median of {len(rs)} frameworks", one_chip=True)
         chip["constants"] = {k: v for k, v in chip["constants"].items() if k in DEVICE_CONSTANTS}
         whole[f"{rate:g}/any"] = chip
     everything = [r for r in records.values() if r["rows"] >= 8]

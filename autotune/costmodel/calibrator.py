@@ -58,7 +58,8 @@ class Calibrator:
 
     ``allocated``: whether observed memory is the allocator's peak from the framework's log
     (True) or the device's use, context included (False). ``most`` bounds the observations used
-    in one fit; None uses all.
+    in one fit; None uses all. ``tail`` is how soon an odd measurement stops pulling: 2 for the
+    few trials of a study, 1 for whole tables whose far rows are to be explained as well.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class Calibrator:
         *,
         allocated: bool = True,
         most: int | None = MOST_OBSERVATIONS,
+        tail: float = 2.0,
     ) -> None:
         self.table = table
         self.prior = constants or table.constants
         self.allocated = allocated
         self.most = most
+        self.tail = tail
 
     def fit(self, observations: Sequence[Observation]) -> Calibration:
         """The MAP constants given all observations so far; the prior when there are none."""
@@ -109,7 +112,7 @@ class Calibrator:
         information = precision
         for _ in range(_ROUNDS):
             value, slopes = table.step_time_and_slopes(mean)
-            learned, pull = _normal(slopes, target - np.log(value), noise, information)
+            learned, pull = _normal(slopes, target - np.log(value), noise, information, self.tail)
             information = learned + precision
             step = np.linalg.solve(information, pull - precision @ (mean[:_K] - prior))
             mean[:_K] += np.clip(step, -1.0, 1.0)
@@ -133,7 +136,7 @@ class Calibrator:
         for _ in range(_ROUNDS if measured or judged else 0):
             value, slopes = points.memory_and_slopes(mean, self.allocated)
             residual = target - np.log(value)
-            learned, pull = _normal(slopes, residual, noise, information)
+            learned, pull = _normal(slopes, residual, noise, information, self.tail)
             need, slopes = edge.memory_and_slopes(mean, False)
             slope, curve = _censored(side * np.log(need / self.table.capacity_gib) / noise)
             information = learned + precision
@@ -147,16 +150,16 @@ class Calibrator:
 
 
 def _normal(
-    slopes: Floats, residual: Floats, noise: float, information: Floats
+    slopes: Floats, residual: Floats, noise: float, information: Floats, tail: float
 ) -> tuple[Floats, Floats]:
     """(information, pull) of residuals; what is known by now can hardly explain weighs little.
 
-    Cauchy's weights in units of noise and present uncertainty together: a broken measurement
+    Weights of a heavy-tailed error, in units of noise and present uncertainty together: a broken measurement
     stops pulling, while a machine never seen (wide prior) may still be slower throughout.
     """
     unsure = (np.linalg.solve(information, slopes.T) * slopes.T).sum(axis=0)
     expected = _ROBUST**2 * (noise**2 + unsure)
-    weight = 1.0 / (1.0 + residual**2 / expected) / noise**2
+    weight = (1.0 + residual**2 / expected) ** -tail / noise**2
     weighted = slopes * weight[:, None]
     return np.asarray(weighted.T @ slopes), np.asarray(weighted.T @ residual)
 

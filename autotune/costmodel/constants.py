@@ -32,7 +32,7 @@ DEVICE_CONSTANTS = ("matmul", "attention")
 NAMES = TIME_CONSTANTS + MEMORY_CONSTANTS
 
 _WIDE = {
-    "matmul": 0.08, "attention": 0.25, "memory_bound": 0.2, "tensor_parallel": 0.4,
+    "matmul": 0.2, "attention": 0.3, "memory_bound": 0.3, "tensor_parallel": 0.5,
     "tensor_parallel_across_nodes": 0.7, "latency": 0.7, "data_parallel": 0.6,
     "data_parallel_latency": 0.9, "pipeline": 0.9, "interference": 1.5,
     "optimizer": 0.6, "host": 0.6,
