@@ -37,7 +37,7 @@ class Key:
         return self.words1 if version == 1 else self.words2
 
 
-_NONE = {"none": None, "selective": "selective", "full": "full"}
+_NONE: Mapping[ParameterValue, Any] = {"none": None, "selective": "selective", "full": "full"}
 
 KEYS: Mapping[str, Key] = {
     "tensor_model_parallel_size": Key(
