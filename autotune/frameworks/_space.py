@@ -43,10 +43,11 @@ def refuse_unknown(
     shared = len(space.frameworks) > 1
     elsewhere = {"framework", *environment_only(space, parameters)}
     contract = {key: (getattr(space.contract, key),) for key in CONTRACT_KEYS if key in parameters}
+    offered: dict[str, tuple[ParameterValue, ...]] = {}
     if config is not None:
         offered = {name: (value,) for name, value in config.values.items()}
-    else:
-        offered = {} if shared else dict(space.choices)
+    elif not shared:
+        offered = dict(space.choices)
     for name, values in (*offered.items(), *contract.items()):
         for value in values:
             if value is not None and name not in elsewhere:
