@@ -31,10 +31,7 @@ def _off(name: str) -> str:
     return f"({name} is None or not {name})"
 
 
-_SHARDED = (
-    "((use_distributed_optimizer is not None and use_distributed_optimizer)"
-    " or (zero_stage is not None and zero_stage > 0))"
-)
+_SHARDED = f"({_on('use_distributed_optimizer')} or (zero_stage is not None and zero_stage > 0))"
 
 _LAYOUT = (
     (f"num_attention_heads % {_TP} == 0", "tensor parallelism splits the attention heads evenly"),
