@@ -228,5 +228,22 @@ class DeepSpeed:
         }
         return values | read_environment(space, job.env)
 
+    def checkpoint_note(self, space: SearchSpace, config: Config) -> str | None:
+        """What the checkpoint of ``options.load`` needs; None when nothing is loaded.
+
+        Hugging Face folders (``options.model_path``) are cut up at start and need nothing.
+        """
+        if not space.options.get("load"):
+            return None
+        source = user_path(space, "load")
+        return (
+            f"{source} can be loaded as it is if it was written under ZeRO-"
+            f"{config.get('zero_stage', 0)}, AutoTP {config.get('tensor_model_parallel_size', 1)} "
+            f"and {space.cluster.world_size} ranks. Else convert it first: python -m "
+            f"deepspeed.checkpoint.ds_to_universal --input_folder {source}/global_stepN "
+            f"--output_folder {source}/global_stepN_universal, and set options.ds_config: "
+            "{checkpoint: {load_universal: true}}."
+        )
+
 
 FRAMEWORK = DeepSpeed()

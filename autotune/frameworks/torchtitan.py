@@ -220,5 +220,11 @@ class TorchTitan:
         }
         return values | read_environment(space, job.env)
 
+    def checkpoint_note(self, space: SearchSpace, config: Config) -> str | None:
+        """Distributed checkpoints fit every layout; None when nothing is loaded."""
+        if not space.options.get("load"):
+            return None
+        return f"{user_path(space, 'load')} is resharded while it is loaded, whatever the layout."
+
 
 FRAMEWORK = TorchTitan()

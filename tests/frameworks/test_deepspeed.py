@@ -153,6 +153,14 @@ def test_trials_touch_no_checkpoint_and_the_export_restores_them() -> None:
     assert export.argv[export.argv.index("--steps") + 1] == "900"
 
 
+def test_the_export_says_what_a_checkpoint_needs() -> None:
+    space, config = _baseline("options.load=/ckpt/in")
+    note = DEEPSPEED.checkpoint_note(space, config)
+    assert "ZeRO-1, AutoTP 4 and 4 ranks" in note and "ds_to_universal" in note
+    space, config = _baseline()
+    assert DEEPSPEED.checkpoint_note(space, config) is None
+
+
 def test_the_profiler_is_asked_of_the_runner_or_of_nsys() -> None:
     torch = _render(context=RenderContext(Path("/trial"), profiler="torch"))
     assert torch.argv[torch.argv.index("--profile") + 1] == "torch"
