@@ -25,7 +25,7 @@ from autotune.trial import Job
 DEFAULT_RUNNER = "gpt_torch"
 SHARED_FLAGS = "torch_trainer/flags.json"
 LOG_FORMAT = "sft"
-OPTIMIZERS = ("adam", "adamw")
+OPTIMIZERS = ("adamw",)
 OPTIONS = ("flags", "without_gpu")
 CONTRACT_FLAGS = ("global_batch_size", "seq_length", "precision")
 SHAPE_FLAGS = (
