@@ -195,7 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.results.mkdir(parents=True, exist_ok=True)
         title = "# Cost model against measured runs\n\n"
         (options.results / "cost_model.md").write_text(title + text, encoding="utf-8")
-        small = {key: report[key] for key in ("overall", "by_source", "tasks", "skipped")}
+        small = {key: report[key] for key in ("overall", "by_source", "skipped")}
+        small["tasks"] = [task for task in report["tasks"] if task["configs"] >= 3]
         target = options.results / "cost_model.json"
         target.write_text(json.dumps(small, indent=1) + "\n", encoding="utf-8")
         plot(report, options.results / "cost_model.html")

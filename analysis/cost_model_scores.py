@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from autotune.costmodel.calibrator import Calibrator, Observation
-from autotune.costmodel.measured import Task
+from autotune.costmodel.measured import TASK_KEY, Task, memory_unit
 
 Floats = npt.NDArray[np.float64]
 NEAR = 2.0
@@ -77,16 +77,22 @@ def score_task(task: Task) -> TaskScore:
         after[count] = table.step_time(fit.constants.mean)
         if left.any():
             figures[f"step_time_mape_after_{count}"] = _near_error(time, after[count], left)
+    figures = {k: v if v is not None and np.isfinite(v) else None for k, v in figures.items()}
+    unit = memory_unit(task.framework)
     rows = [
         {
             "task": task.name,
+            **dict(zip(TASK_KEY, task.key, strict=True)),
             "config": {key: config.row[key] for key in _SHOWN},
             "status": config.status,
+            "predicted_oom": bool(fits[i] < 0.5),
             "step_time_s": config.step_time_s,
             "predicted_step_time_s": float(costs.step_time_s[i]),
             "predicted_step_time_after_3_s": float(after[3][i]),
             "predicted_step_time_after_10_s": float(after[10][i]),
             "step_time_sigma": float(costs.time_sigma[i]),
+            "mem_gb": config.memory_gib and config.memory_gib / unit,
+            "predicted_mem_gb": float(costs.allocated_gib[i]) / unit,
             "memory_gib": config.memory_gib,
             "predicted_memory_gib": float(costs.allocated_gib[i]),
             "predicted_device_memory_gib": float(costs.memory_gib[i]),

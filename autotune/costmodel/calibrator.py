@@ -154,8 +154,9 @@ def _normal(
 ) -> tuple[Floats, Floats]:
     """(information, pull) of residuals; what is known by now can hardly explain weighs little.
 
-    Weights of a heavy-tailed error, in units of noise and present uncertainty together: a broken measurement
-    stops pulling, while a machine never seen (wide prior) may still be slower throughout.
+    Weights of a heavy-tailed error, in units of noise and present uncertainty together: a
+    broken measurement stops pulling, while a machine never seen (wide prior) may still be
+    slower throughout.
     """
     unsure = (np.linalg.solve(information, slopes.T) * slopes.T).sum(axis=0)
     expected = _ROBUST**2 * (noise**2 + unsure)

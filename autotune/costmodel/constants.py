@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from autotune.costmodel.workload import conventions_for
 from autotune.space.cluster import Hardware
 
 Floats = npt.NDArray[np.float64]
@@ -101,7 +102,7 @@ def fitted_record(
 ) -> dict[str, Any]:
     """The best known record: fitted for (GPU, framework), else put together.
 
-    Put together: what the framework does (its mean over GPUs, else the mean over all), with
+    Put together: what the framework or its family does (over GPUs, else over all pairs), with
     the efficiencies of the chip (GPUs of the same bf16 rate) where any framework showed them.
     Without any record, an empty one: nominal physics, wide bands.
     """
@@ -109,7 +110,8 @@ def fitted_record(
     exact = known.get(f"{hardware.name}/{framework}")
     if exact is not None:
         return dict(exact)
-    base = known.get(f"any/{framework}") or known.get("any/any") or {}
+    family = conventions_for(framework).name
+    base = known.get(f"any/{framework}") or known.get(f"any/{family}") or known.get("any/any") or {}
     chip = known.get(f"{hardware.tflops.get('bf16', 0.0):g}/any") or {}
     merged = dict(base)
     merged["constants"] = {**base.get("constants", {}), **chip.get("constants", {})}

@@ -142,7 +142,7 @@ def _configs(members: Sequence[Row], framework: str) -> tuple[MeasuredConfig, ..
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in members:
         groups.setdefault(tuple(row[k] for k in CONFIG_KEY), []).append(row)
-    unit = 1.0 if framework == "nanotron" else 1e9 / 2**30
+    unit = memory_unit(framework)
     configs = []
     for rows in groups.values():
         good = [r for r in rows if r["status"] == "ok"]
@@ -159,6 +159,11 @@ def _configs(members: Sequence[Row], framework: str) -> tuple[MeasuredConfig, ..
             )
         )
     return tuple(configs)
+
+
+def memory_unit(framework: str) -> float:
+    """GiB in one unit of a table's ``mem_gb``: nanotron prints GiB, the others 1e9 bytes."""
+    return 1.0 if framework == "nanotron" else 1e9 / 2**30
 
 
 def number(text: str) -> float | None:

@@ -111,6 +111,7 @@ CONVENTIONS = {
 }  # fmt: skip
 
 _FAMILY = {
+    "primus": "megatron",
     "megatron-bridge": "megatron",
     "mcore": "megatron",
     "accelerate": "hf",
