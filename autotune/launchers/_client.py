@@ -16,7 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from autotune.launchers import _gang, host
+from autotune.launchers import _gang, _records, host
 from autotune.launchers._process import Processes, carriers, describe_process, same_boot
 from autotune.trial import GangStatus, Handle
 
@@ -44,7 +44,7 @@ class ClientGangs:
     def find(self, trial_dir: Path, token: str) -> Handle | None:
         """The client that was started for a token, or a handle without one if the nodes told."""
         found = self.processes.find(trial_dir, token)
-        if found is None and _gang.told_start(trial_dir, token):
+        if found is None and _records.told_start(trial_dir, token):
             return {**Processes.handle(os.getpid(), trial_dir, token), "pid": 0, "start_time": 0}
         return found
 
@@ -52,13 +52,13 @@ class ClientGangs:
         """Exited with every record; lost when the client went without them, for good."""
         token, trial_dir = handle["token"], Path(handle["trial_dir"])
         alive = self.processes.alive(handle)
-        records = _gang.read_exits(trial_dir, token)
-        started = _gang.told_start(trial_dir, token) is not None
+        records = _records.read_exits(trial_dir, token)
+        started = _records.told_start(trial_dir, token) is not None
         now = time.monotonic()
         if records is not None:
             lingers = now - self._done.setdefault(token, now) < CLIENT_LINGER_S
             if not (alive and lingers):
-                return _gang.status_of(records)
+                return _records.status_of(records)
         if alive:
             return GangStatus("running" if started else "pending", detail=last_line(trial_dir))
         if not started and (trial_dir / "cancel").exists():
@@ -76,11 +76,11 @@ class ClientGangs:
         self._clock.asked_before(token)
         _gang.request_cancel(Path(handle["trial_dir"]), grace_s, dump_stacks)
         alive = self.processes.alive(handle)
-        if alive and _gang.told_start(Path(handle["trial_dir"]), token) is None:
+        if alive and _records.told_start(Path(handle["trial_dir"]), token) is None:
             host.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)
         if alive and not self._clock.overdue(token, grace_s, dump_stacks):
             return
-        complete = _gang.read_exits(Path(handle["trial_dir"]), token)
+        complete = _records.read_exits(Path(handle["trial_dir"]), token)
         if alive or complete is None:
             if sweep and token not in self._sweeps:
                 bound = time.monotonic() + SWEEP_BOUND_S

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from autotune.errors import BadInput, InfrastructureError
 from autotune.launchers import host, supervisor
-from autotune.trial import GangStatus, Job, RankExit
+from autotune.trial import Job
 
 SUPERVISOR = Path(supervisor.__file__)
 PYTHON_WORDS = ("python", "python3", sys.executable)
@@ -243,78 +243,6 @@ def sweep_argv(options: GangOptions, trial_dir: Path, token: str) -> list[str]:
     """What an engine runs once on each node to end what carries a token."""
     script = trial_dir.absolute() / "node" / SUPERVISOR.name
     return [options.node_python, "-I", "-S", str(script), "--sweep", token]
-
-
-def told_spec(trial_dir: Path | str) -> dict[str, Any]:
-    """The gang's description as it was written; InfrastructureError when it is gone."""
-    path = Path(trial_dir) / "gang.json"
-    spec = host.read_object(str(path))
-    if spec is None:
-        raise InfrastructureError(f"{path}: missing or damaged; its gang cannot be followed.")
-    return spec
-
-
-def told_start(trial_dir: Path, token: str) -> dict[str, Any] | None:
-    """What part 0's supervisor told when it started; None where this gang's has not."""
-    told = host.read_object(str(trial_dir / "supervisor.0.json"))
-    return told if told and told.get("token") == token else None
-
-
-def read_exits(trial_dir: Path, token: str) -> list[dict[str, Any]] | None:
-    """The exit records of all parts, by index; None until every one of them stands."""
-    spec = host.read_object(str(trial_dir / "gang.json"))
-    if spec is None or spec.get("token") != token:
-        return None
-    records = []
-    for index in range(int(spec["parts"])):
-        record = host.read_object(str(trial_dir / f"exit.{index}.json"))
-        if record is None or record.get("token") != token:
-            return None
-        records.append(record)
-    return records
-
-
-def status_of(records: list[dict[str, Any]]) -> GangStatus:
-    """One gang's status from its parts' exit records; lost where no rank got to its start."""
-    exits = []
-    for record in records:
-        for rank in record["ranks"]:
-            exits.append(RankExit(rank["rank"], rank["code"], rank["signal"], record["host"]))
-    peaks = [gpu["peak_gib"] for record in records for gpu in record["gpus"]]
-    reasons = {record["ended_by"] for record in records}
-    failed = any(record["failed"] for record in records)
-    return GangStatus(
-        state="exited" if exits or not failed else "lost",
-        exits=tuple(sorted(exits, key=lambda entry: entry.rank)),
-        deadline_hit="deadline" in reasons,
-        oom_kill=any(record["oom_kill"] for record in records),
-        cancelled="cancel" in reasons or ("signal" in reasons and not failed),
-        detail="; ".join(describe(record) for record in records if describe(record)),
-        nodes=tuple(dict.fromkeys(record["host"] for record in records)),
-        peak_memory_gib=max(peaks) if peaks else None,
-        gpu_seconds=sum(record["gpu_seconds"] for record in records),
-    )
-
-
-def with_oom(status: GangStatus, oom_kill: bool) -> GangStatus:
-    """The status, the memory killer noted where the engine saw it."""
-    return dataclasses.replace(status, oom_kill=True) if oom_kill else status
-
-
-def describe(record: Mapping[str, Any]) -> str:
-    """What a person should know of one part's end; empty when it ended well."""
-    notes = []
-    if record["error"]:
-        notes.append(str(record["error"]))
-    if record["first_failed"] is not None:
-        first = next(r for r in record["ranks"] if r["rank"] == record["first_failed"])
-        how = f"signal {first['signal']}" if first["signal"] else f"exit code {first['code']}"
-        notes.append(f"rank {first['rank']} failed first ({how})")
-    if record["ended_by"] == "signal":
-        notes.append("the supervisor was asked to end by a signal")
-    if record["survivors"]:
-        notes.append(f"processes that could not be killed: {record['survivors']}")
-    return f"{record['host']}: {', '.join(notes)}" if notes else ""
 
 
 class CancelClock:

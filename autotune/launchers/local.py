@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import BadInput, InfrastructureError
-from autotune.launchers import _gang, host
+from autotune.launchers import _gang, _records, host
 from autotune.launchers._process import Processes, carriers, describe_process, same_boot
 from autotune.launchers.nvml import read_gpus
 from autotune.trial import GangStatus, Handle, Job
@@ -60,12 +60,12 @@ class Local:
     def poll(self, handle: Handle) -> GangStatus:
         """The gang's status; see ``Launcher.poll``."""
         alive = self._processes.alive(handle)
-        records = _gang.read_exits(Path(handle["trial_dir"]), handle["token"])
+        records = _records.read_exits(Path(handle["trial_dir"]), handle["token"])
         if records is not None:
             lingers = time.monotonic() - float(records[0]["ended_s"]) < EXIT_LINGER_S
             if not (alive and lingers):
                 self._held.pop(handle["token"], None)
-                return _gang.status_of(records)
+                return _records.status_of(records)
         if alive:
             self._held[handle["token"]] = tuple(handle["gpus"])
             return GangStatus("running", nodes=(handle["host"],))
@@ -85,7 +85,8 @@ class Local:
             trial_dir = Path(handle["trial_dir"])
             if first:
                 _gang.request_cancel(trial_dir, grace_s, dump_stacks)
-            if first and _gang.told_start(trial_dir, token):  # earlier it could not take a signal
+            listens = _records.told_start(trial_dir, token) is not None
+            if first and listens:  # one that does not yet will find the request
                 host.send_signal(handle["pid"], handle["start_time"], signal.SIGTERM)
             return
         below = host.descendants(handle["pid"]) if self._processes.alive(handle) else []
@@ -101,7 +102,7 @@ class Local:
         """The handle of a gang that was started for this token, from its records or /proc."""
         spec = host.read_object(str(trial_dir / "gang.json")) or {}
         common = {"launcher": self.name, "gpus": list(spec.get("gpus", ()))}
-        told = _gang.told_start(trial_dir, token)
+        told = _records.told_start(trial_dir, token)
         if told is not None:
             identity = {name: told[name] for name in ("start_time", "host", "boot_id")}
             return {**common, **Processes.handle(told["pid"], trial_dir, token), **identity}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autotune.errors import BadInput
-from autotune.launchers import _gang, host
+from autotune.launchers import _gang, _records, host
 from autotune.launchers._client import ClientGangs
 from autotune.trial import GangStatus, Handle, Job
 
@@ -87,7 +87,7 @@ class Mpi:
 
     def cancel(self, handle: Handle, grace_s: float, dump_stacks: bool = False) -> None:
         """Ask the gang to end, escalating on later calls; see ``Launcher.cancel``."""
-        nodes = int(_gang.told_spec(handle["trial_dir"])["nodes"])
+        nodes = int(_records.told_spec(handle["trial_dir"])["nodes"])
         sweep = self._mpirun(nodes, 1)
         sweep += _gang.sweep_argv(self.options, Path(handle["trial_dir"]), handle["token"])
         self._gangs.cancel(handle, grace_s, dump_stacks, sweep)

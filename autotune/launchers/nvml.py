@@ -230,9 +230,10 @@ class Sampler:
         for gpu in self._read():
             used = gpu.used_gib or 0.0
             least = self._least[gpu.uuid] = min(used, self._least.get(gpu.uuid, used))
-            ours = [h.gib for h in gpu.holders if descends(h.pid, self._root)]
-            attributed = bool(ours) and None not in ours
-            held = sum(gib or 0.0 for gib in ours) if attributed else used - least
+            ours = [holder for holder in gpu.holders if descends(holder.pid, self._root)]
+            attributed = bool(ours) and all(holder.gib is not None for holder in ours)
+            held = sum(holder.gib or 0.0 for holder in ours) if attributed else used - least
+            strangers = {holder.pid for holder in gpu.holders if attributed and holder not in ours}
             told = self._told.get(gpu.uuid)
             if told is None:
                 told = self._told[gpu.uuid] = {
@@ -245,6 +246,7 @@ class Sampler:
                     "samples": 0,
                     "busy": 0.0,
                     "throttle": [],
+                    "strangers": [],
                     "sm_clock_mhz": gpu.sm_clock_mhz,
                     "ecc_before": gpu.ecc_uncorrected,
                 }
@@ -255,6 +257,7 @@ class Sampler:
             told["samples"] += 1
             told["busy"] += gpu.utilization or 0.0
             told["throttle"] = sorted({*told["throttle"], *gpu.throttle})
+            told["strangers"] = sorted({*told["strangers"], *strangers})[:16]
             told["ecc_after"] = gpu.ecc_uncorrected
             clocks = [c for c in (told["sm_clock_mhz"], gpu.sm_clock_mhz) if c is not None]
             told["sm_clock_mhz"] = max(clocks, default=None)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import BadInput, InfrastructureError
-from autotune.launchers import _gang, _slurm_commands, host
+from autotune.launchers import _gang, _records, _slurm_commands, host
 from autotune.launchers._client import LOG, ClientGangs, last_line
 from autotune.launchers._process import carriers, describe_process
 from autotune.trial import GangStatus, Handle, Job
@@ -99,7 +99,7 @@ class Slurm:
     def poll(self, handle: Handle) -> GangStatus:
         """The gang's status; see ``Launcher.poll``."""
         if handle["mode"] == "step":
-            return _gang.with_oom(self._steps.poll(handle), self._told_of_oom(handle))
+            return _records.with_oom(self._steps.poll(handle), self._told_of_oom(handle))
         told = self._ask(handle)
         state = told.get("JobState", "UNKNOWN").partition("+")[0]
         trial_dir = Path(handle["trial_dir"])
@@ -109,13 +109,13 @@ class Slurm:
             return GangStatus("pending", detail=f"job {handle['job_id']}: {reason}{never}")
         if state in ACTIVE:
             return GangStatus("running", detail=last_line(trial_dir))
-        status = self._over(handle, state, _gang.read_exits(trial_dir, handle["token"]))
-        return _gang.with_oom(status, state == "OUT_OF_MEMORY" or self._told_of_oom(handle))
+        status = self._over(handle, state, _records.read_exits(trial_dir, handle["token"]))
+        return _records.with_oom(status, state == "OUT_OF_MEMORY" or self._told_of_oom(handle))
 
     def cancel(self, handle: Handle, grace_s: float, dump_stacks: bool = False) -> None:
         """Ask the gang to end, then scancel; see ``Launcher.cancel``."""
         if handle["mode"] == "step":
-            spec = _gang.told_spec(handle["trial_dir"])
+            spec = _records.told_spec(handle["trial_dir"])
             sweep = ["srun", f"--jobid={handle['allocation']}", "--overlap", "--input=none"]
             sweep += [f"--nodes={spec['nodes']}", "--ntasks-per-node=1"]
             sweep += _gang.sweep_argv(self.options, Path(handle["trial_dir"]), handle["token"])
@@ -231,7 +231,7 @@ class Slurm:
                 return GangStatus("running", detail=f"{where}: waiting for exit records")
             told = last_line(Path(handle["trial_dir"]))
             return GangStatus("lost", detail=f"{where}: {state} {told}".strip())
-        status = _gang.status_of(records) if records else GangStatus("exited")
+        status = _records.status_of(records) if records else GangStatus("exited")
         if not ended_by_slurm:
             return status
         timed_out = state in ("TIMEOUT", "DEADLINE")

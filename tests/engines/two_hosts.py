@@ -16,10 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ADDRESSES = ("10.77.0.1", "10.77.0.2")
-BRIDGE_ADDRESS = "10.77.0.254"
 NAMES = Path("/etc/netns")
-NETWORK = "10.77.0.0/24"
 AGENT = """#!/bin/sh
 # Stands for ssh: AGENT HOST COMMAND...
 case "$1" in
@@ -34,6 +31,7 @@ exec ip netns exec "$space" unshare --uts sh -c 'hostname "$0"; eval "$@"' "host
 class TwoHosts:
     """The two hosts' addresses, their namespaces, and a program that runs commands on them."""
 
+    network: str
     addresses: tuple[str, str]
     namespaces: tuple[str, str]
     agent: Path
@@ -52,13 +50,13 @@ def missing() -> str | None:
     return None if probe.returncode == 0 else "this kernel lets nobody make network namespaces"
 
 
-def name_hosts(folder: Path) -> None:
+def name_hosts(folder: Path, addresses: tuple[str, str]) -> None:
     """What /etc/hosts and /etc/resolv.conf are inside a namespace (``ip netns exec`` binds them).
 
     Without them each look-up waits for a name server that cannot be reached.
     """
     folder.mkdir(parents=True)
-    lines = [f"{address} host-{address}" for address in ADDRESSES]
+    lines = [f"{address} host-{address}" for address in addresses]
     (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines]) + "\n")
     (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
 
@@ -73,15 +71,17 @@ def started(folder: Path) -> Iterator[TwoHosts]:
     """The two hosts, taken down at the end."""
     tag = uuid.uuid4().hex[:6]
     bridge = f"atb{tag}"
+    stem = f"10.{100 + int(tag[:2], 16) % 100}.{int(tag[2:4], 16)}"  # so that two tests can run
+    addresses = (f"{stem}.1", f"{stem}.2")
     spaces = (f"at-{tag}-1", f"at-{tag}-2")
     try:
         ip("link", "add", bridge, "type", "bridge")
-        ip("addr", "add", f"{BRIDGE_ADDRESS}/24", "dev", bridge)
+        ip("addr", "add", f"{stem}.254/24", "dev", bridge)
         ip("link", "set", bridge, "up")
-        for number, (space, address) in enumerate(zip(spaces, ADDRESSES, strict=True)):
+        for number, (space, address) in enumerate(zip(spaces, addresses, strict=True)):
             outside, inside = f"ato{tag}{number}", f"ati{tag}{number}"
             ip("netns", "add", space)
-            name_hosts(NAMES / space)
+            name_hosts(NAMES / space, addresses)
             ip("link", "add", outside, "type", "veth", "peer", "name", inside)
             ip("link", "set", outside, "master", bridge, "up")
             ip("link", "set", inside, "netns", space)
@@ -89,15 +89,15 @@ def started(folder: Path) -> Iterator[TwoHosts]:
             ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
-            ip("-n", space, "route", "add", "default", "via", BRIDGE_ADDRESS)
+            ip("-n", space, "route", "add", "default", "via", f"{stem}.254")
         agent = folder / "agent"
         cases = "".join(
             f"{address}) space={space};;\n"
-            for space, address in zip(spaces, ADDRESSES, strict=True)
+            for space, address in zip(spaces, addresses, strict=True)
         )
         agent.write_text(AGENT.format(cases=cases))
         agent.chmod(0o755)
-        yield TwoHosts(ADDRESSES, spaces, agent)
+        yield TwoHosts(f"{stem}.0/24", addresses, spaces, agent)
     finally:
         for space in spaces:
             subprocess.run(["ip", "netns", "del", space], capture_output=True, check=False)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from autotune.launchers import nvml
+from autotune.launchers._records import gpu_troubles
 from autotune.launchers.nvml import Gpu, Holder, Sampler, wait_released
 from tests.launchers.gangs import actor_job, need, wait_until
 
@@ -87,6 +88,7 @@ def test_memory_of_strangers_is_not_ours() -> None:
         sampler.sample()
     (told,) = sampler.record()
     assert (told["peak_gib"], told["attributed"], told["samples"]) == (7.0, True, 3)
+    assert told["strangers"] == [1]
 
 
 def test_without_names_the_growth_of_the_gpu_counts() -> None:
@@ -108,3 +110,14 @@ def test_waits_until_memory_is_released() -> None:
 def test_other_gpus_do_not_matter() -> None:
     other = dataclasses.replace(gpu_with(70.0), uuid="GPU-b")
     assert wait_released([gpu_with(1.0)], 0.0, lambda: [gpu_with(1.0), other]) == []
+
+
+def test_troubles_of_a_gpu_are_named() -> None:
+    told = {"index": 3, "ecc_before": 1, "ecc_after": 4, "strangers": [77]}
+    told["throttle"] = ["sw_power_cap", "hw_thermal_slowdown"]
+    assert gpu_troubles(told) == [
+        "had 3 uncorrectable ECC errors",
+        "was throttled (hw_thermal_slowdown)",
+        "was shared with pids [77]",
+    ]
+    assert gpu_troubles({"index": 0, "throttle": ["sw_power_cap"]}) == []
