@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from calibrate import fit_all, with_constants
+from calibrate import by_pair, fit_pairs, with_constants, with_pooled
 
 from autotune.config import ParameterValue
 from autotune.costmodel.measured import (
@@ -113,23 +113,33 @@ def load_grids(
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[k] for k in TASK_KEY), []).append(row)
-    fitted: dict[str, Any] = {}
+    records: dict[str, Any] = {}
     grids = []
     for key, members in groups.items():
         if len({tuple(row[k] for k in CONFIG_KEY) for row in members}) < least_configs:
             continue
         task = known.get(key)
         if task is not None and left_out is not None:
-            position = TASK_KEY.index(left_out)
-            if key[position] not in fitted:
-                fitted[key[position]] = fit_all(
-                    [t for t in tasks if t.key[position] != key[position]]
-                )
-            task = with_constants(task, fitted[key[position]])
+            name = key[TASK_KEY.index(left_out)]
+            if name not in records:
+                records[name] = _records_without(name, TASK_KEY.index(left_out), tasks)
+            task = with_constants(task, records[name])
         grid = _grid(key, members, task)
         if (grid.speed > 0.0).sum() >= 2:
             grids.append(grid)
     return grids
+
+
+def _records_without(name: str, position: int, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Constants fitted to all tasks but those of one model or source.
+
+    Other pairs of GPU and framework are fitted only where they must stand in for one that is
+    left without any task.
+    """
+    touched = {task.pair for task in tasks if task.key[position] == name}
+    rest = [t for t in tasks if t.key[position] != name]
+    own = by_pair([t for t in rest if t.pair in touched])
+    return dict(with_pooled(fit_pairs(own if touched <= set(own) else by_pair(rest))))
 
 
 def _grid(key: tuple[str, ...], members: Sequence[Row], task: Task | None) -> Grid:

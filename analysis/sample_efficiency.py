@@ -29,7 +29,7 @@ from autotune.errors import BadInput
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ALL = [*METHODS, *RUNS]
-SLOW_SEEDS = 3
+SLOW_SEEDS = 2
 STOPS = ("autotune", "shuffled_prior", "no_prior")
 """Methods that end by themselves: when, and how near the best, is scored too."""
 
