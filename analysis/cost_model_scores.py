@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 
 from autotune.costmodel.calibrator import Calibrator, Observation
 from autotune.costmodel.measured import TASK_KEY, Task, memory_unit
+from autotune.costmodel.table import Costs
 
 Floats = npt.NDArray[np.float64]
 NEAR = 2.0
@@ -78,8 +79,13 @@ def score_task(task: Task) -> TaskScore:
         if left.any():
             figures[f"step_time_mape_after_{count}"] = _near_error(time, after[count], left)
     figures = {k: v if v is not None and np.isfinite(v) else None for k, v in figures.items()}
+    return TaskScore(task, figures, _rows(task, costs, fits, after))
+
+
+def _rows(task: Task, costs: Costs, fits: Floats, after: dict[int, Floats]) -> list[dict[str, Any]]:
+    """Each config with what was measured and predicted, so that anyone can score again."""
     unit = memory_unit(task.framework)
-    rows = [
+    return [
         {
             "task": task.name,
             **dict(zip(TASK_KEY, task.key, strict=True)),
@@ -101,7 +107,6 @@ def score_task(task: Task) -> TaskScore:
         }
         for i, config in enumerate(task.configs)
     ]
-    return TaskScore(task, figures, rows)
 
 
 _SHOWN = (

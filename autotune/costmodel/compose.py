@@ -48,23 +48,17 @@ def compose(
     window = layout.overlap_dp * _BACKWARD_SHARE / m
     recompute = (m * layers)[:, None] * time.recompute
     host = m * time.host * (layers + 1.0)
-    waits = host * np.exp(constants["host"])
-    waits = waits + m * layers * time.stall * np.exp(constants["interference"])
-    lag = ((steady + recompute) @ weight / waits) ** 4
-    late = lag / (1.0 + lag) * (1.0 - 0.7 * np.minimum(layout.pp / m, 1.0))
-    waits_little = (layout.pp <= 8) & (layout.tp <= 16)
-    late = np.maximum(late, np.clip((np.log2(layout.pp) - 1.0) / 3.0, 0.0, 1.0) * waits_little)
+    stall = m * time.stall * layers
+    waits = host * np.exp(constants["host"]) + stall * np.exp(constants["interference"])
+    late = _late_share(layout, (steady + recompute) @ weight / waits)
     by_stage = memory.by_stage.copy()
     by_stage[:, :, _ACTIVATIONS] += memory.late_freed * late[:, None]
-    by_constant = np.zeros((*by_stage.shape[:2], len(MEMORY_CONSTANTS)))
-    for part, constant in enumerate(PART_CONSTANT):
-        by_constant[:, :, constant] += by_stage[:, :, part]
     return Physics(
         steady=steady,
         recompute=recompute,
         bubble=np.maximum(fill, 0.0) * squeeze,
         host=host,
-        stall=m * time.stall * layers,
+        stall=stall,
         p2p=time.p2p * (m + layout.pp - 1.0) * layout.vpp,
         data_parallel=time.data_parallel,
         gather=time.gather,
@@ -74,7 +68,7 @@ def compose(
         window=window,
         window_each=layout.overlap_dp,
         memory=by_stage,
-        memory_by_constant=by_constant,
+        memory_by_constant=_sum_by_constant(by_stage),
         model_flops=time.model_flops,
         tokens=m * layout.micro_batch * layout.dp * layout.seq,
         gpus=layout.world,
@@ -83,3 +77,22 @@ def compose(
         reported=memory.reported,
         retries_when_full=memory.retries_when_full,
     )
+
+
+def _late_share(layout: Layout, lag: Floats) -> Floats:
+    """Share of side-stream memory that is not back when it is wanted again.
+
+    All of it while the device lags its host (``lag`` is busy time over launch time); some in
+    pipelines deep enough to have warm-up micro batches in flight.
+    """
+    busy = lag**4 / (1.0 + lag**4) * (1.0 - 0.7 * np.minimum(layout.pp / layout.microbatches, 1.0))
+    deep = np.clip((np.log2(layout.pp) - 1.0) / 3.0, 0.0, 1.0)
+    return np.asarray(np.maximum(busy, deep * ((layout.pp <= 8) & (layout.tp <= 16))))
+
+
+def _sum_by_constant(by_stage: Floats) -> Floats:
+    """GiB (n, stage, memory constant) from GiB (n, stage, part)."""
+    out = np.zeros((*by_stage.shape[:2], len(MEMORY_CONSTANTS)))
+    for part, constant in enumerate(PART_CONSTANT):
+        out[:, :, constant] += by_stage[:, :, part]
+    return out

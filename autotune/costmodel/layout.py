@@ -19,7 +19,6 @@ from autotune.space.model import ModelShape
 
 Floats = npt.NDArray[np.float64]
 
-_LOGIT_SHARES = np.array([1.0, 0.3, 0.5])
 MATERIALISED = ("unfused", "local", "torch", "eager", "math", "fused_softmax", "fused")
 """Attention back ends that hold the whole score matrix."""
 
@@ -102,8 +101,6 @@ def complete_layout(
     microbatches = np.maximum(batch / (micro_batch * dp), 1.0)
     attention = read.texts("attention_backend", rules.attention_backend)
     precision = read.texts("precision", workload.precision)
-    loss = np.char.startswith(read.texts("cross_entropy", "full"), "chunk").astype(int)
-    loss = np.where(np.char.startswith(read.texts("cross_entropy", "full"), "fuse"), 2, loss)
     schedule = read.texts("pipeline_schedule", "1f1b")
     compiled = read.shares(("torch_compile", "compile"), 0.0)
     full, block, selective = _recompute(read, shape, pp, vpp)
@@ -136,7 +133,7 @@ def complete_layout(
         all_forward_first=np.isin(schedule, ("afab", "gpipe")).astype(float),
         bubble_scale=np.where(np.char.startswith(schedule, "z"), 1.0 / 3.0, 1.0),
         shard=dp * cp / np.clip(read.numbers("data_parallel_replicate_size", 1), 1, dp * cp),
-        logit_share=_LOGIT_SHARES[loss],
+        logit_share=_logit_share(read),
         stages=cut_stages(shape, rules, pp),
     )  # fmt: skip
 
@@ -151,6 +148,13 @@ def _matmul_kind(read: ColumnReader, workload: Workload) -> Floats:
     )
     high = tensor_cores & (codes == MATMUL_KINDS.index("fp32"))
     return np.where(high, float(MATMUL_KINDS.index("tf32")), codes)
+
+
+def _logit_share(read: ColumnReader) -> Floats:
+    """Part of the logits held at once: chunked losses hold a few chunks, fused ones no copies."""
+    kinds = read.texts("cross_entropy", "full")
+    chunked = np.where(np.char.startswith(kinds, "chunk"), 0.3, 1.0)
+    return np.asarray(np.where(np.char.startswith(kinds, "fuse"), 0.5, chunked))
 
 
 def _zero_stage(read: ColumnReader, rules: Conventions) -> Floats:
