@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +20,13 @@ from pathlib import Path
 
 NAMES = Path("/etc/netns")
 AGENT = """#!/bin/sh
-# Stands for ssh: AGENT HOST COMMAND...
+# Stands for ssh: AGENT HOST COMMAND... (no dots in names: orted cuts them off, and two daemons
+# of one name would share their files in /tmp)
 case "$1" in
 {cases}*) echo "no host $1" >&2; exit 255;;
 esac
 host="$1"; shift
-exec ip netns exec "$space" unshare --uts sh -c 'hostname "$0"; eval "$@"' "host-$host" "$@"
+exec ip netns exec "$space" unshare --uts sh -c 'hostname "$0"; eval "$@"' "host-${{host##*.}}" "$@"
 """
 
 
@@ -56,7 +59,7 @@ def name_hosts(folder: Path, addresses: tuple[str, str]) -> None:
     Without them each look-up waits for a name server that cannot be reached.
     """
     folder.mkdir(parents=True)
-    lines = [f"{address} host-{address}" for address in addresses]
+    lines = [f"{address} host-{address.rpartition('.')[2]}" for address in addresses]
     (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines]) + "\n")
     (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
 
@@ -64,6 +67,19 @@ def name_hosts(folder: Path, addresses: tuple[str, str]) -> None:
 def ip(*words: str) -> None:
     """Run ip; CalledProcessError when it refuses."""
     subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def wait_until_reached(address: str) -> None:
+    """Until a packet comes back: nobody listens there, so that it is a refusal."""
+    bound = time.monotonic() + 20.0
+    while time.monotonic() < bound:
+        try:
+            socket.create_connection((address, 9), 1.0).close()
+        except ConnectionRefusedError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"{address} cannot be reached over its bridge")
 
 
 @contextmanager
@@ -90,6 +106,8 @@ def started(folder: Path) -> Iterator[TwoHosts]:
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
             ip("-n", space, "route", "add", "default", "via", f"{stem}.254")
+        for address in addresses:
+            wait_until_reached(address)
         agent = folder / "agent"
         cases = "".join(
             f"{address}) space={space};;\n"
