@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch_trainer.loss import LanguageModelLoss
+from torch_trainer.decoder import Decoder
 from torch_trainer.ops import CausalAttention, LayerNorm, gelu
-from torch_trainer.recompute import maybe_recompute
 
 
 class Block(nn.Module):
@@ -43,31 +42,17 @@ class Block(nn.Module):
         return x + self.down(gelu(self.up(self.norm2(x)), self.fused_gelu))
 
 
-class GPT(nn.Module):
+class GPT(Decoder):
     """GPT-2 with learned positions and an output layer tied to the token table."""
 
     def __init__(self, flags: Any) -> None:
-        super().__init__()
-        multiple = flags.make_vocab_size_divisible_by
-        rows = -(-flags.vocab_size // multiple) * multiple
-        self.tokens = nn.Embedding(rows, flags.hidden_size)
-        self.tokens.true_rows = flags.vocab_size
+        super().__init__(flags, Block, LayerNorm)
         self.positions = nn.Embedding(flags.seq_length, flags.hidden_size)
-        self.blocks = nn.ModuleList(Block(flags) for _ in range(flags.num_layers))
-        self.norm = LayerNorm(flags.hidden_size, flags.fused_normalization)
-        self.loss = LanguageModelLoss(flags)
-        self.residual_bf16 = flags.precision == "bf16" and flags.residual_dtype == "bf16"
-        self.recompute = flags.recompute_granularity
 
     def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean next-token loss of inputs [B, T] against targets [B, T]."""
         places = torch.arange(inputs.shape[1], device=inputs.device)
-        x = self.tokens(inputs) + self.positions(places)
-        if self.residual_bf16:
-            x = x.to(torch.bfloat16)
-        for block in self.blocks:
-            x = maybe_recompute(block, self.recompute, x)
-        return self.loss(self.norm(x), self.tokens.weight, targets)
+        return self.loss_of(self.tokens(inputs) + self.positions(places), targets)
 
 
 MODEL = GPT

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch_trainer.loss import LanguageModelLoss
+from torch_trainer.decoder import Decoder
 from torch_trainer.ops import CausalAttention, RMSNorm
-from torch_trainer.recompute import maybe_recompute
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -50,20 +49,11 @@ class Block(nn.Module):
         return x + self.down(F.silu(gate) * up)
 
 
-class Llama(nn.Module):
+class Llama(Decoder):
     """Decoder with rotary positions and an output layer tied to the token table (as in 3.2-1B)."""
 
     def __init__(self, flags: Any) -> None:
-        super().__init__()
-        multiple = flags.make_vocab_size_divisible_by
-        rows = -(-flags.vocab_size // multiple) * multiple
-        self.tokens = nn.Embedding(rows, flags.hidden_size)
-        self.tokens.true_rows = flags.vocab_size
-        self.blocks = nn.ModuleList(Block(flags) for _ in range(flags.num_layers))
-        self.norm = RMSNorm(flags.hidden_size, flags.fused_normalization)
-        self.loss = LanguageModelLoss(flags)
-        self.residual_bf16 = flags.precision == "bf16" and flags.residual_dtype == "bf16"
-        self.recompute = flags.recompute_granularity
+        super().__init__(flags, Block, RMSNorm)
         head_dim = flags.hidden_size // flags.num_attention_heads
         rates = flags.rotary_base ** (-torch.arange(0, head_dim, 2) / head_dim)
         angles = torch.outer(torch.arange(flags.seq_length), rates)
@@ -73,13 +63,7 @@ class Llama(nn.Module):
     def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean next-token loss of inputs [B, T] against targets [B, T]."""
         length = inputs.shape[1]
-        cos, sin = self.cos[:length], self.sin[:length]
-        x = self.tokens(inputs)
-        if self.residual_bf16:
-            x = x.to(torch.bfloat16)
-        for block in self.blocks:
-            x = maybe_recompute(block, self.recompute, x, cos, sin)
-        return self.loss(self.norm(x), self.tokens.weight, targets)
+        return self.loss_of(self.tokens(inputs), targets, self.cos[:length], self.sin[:length])
 
 
 MODEL = Llama

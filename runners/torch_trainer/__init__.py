@@ -3,7 +3,9 @@
 flags      the command line, from flags.json
 data       mock text, the same for one seed under any layout
 ops        norm, activation and attention, written out or native
-loss       cross-entropy in full or in chunks
+decoder    what the models share around their blocks
+recompute  what is kept for the backward pass
+loss       cross-entropy in full, in chunks, or by a kernel of our own (triton_loss, fp8_loss)
 optimizer  AdamW, three ways
 parallel   ranks, DDP, FSDP2, compilation
 loop       the steps, their timing and the log line
