@@ -181,9 +181,10 @@ def _head(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) 
     """Output head and loss of one micro batch, forward and backward."""
     tokens = layout.micro_batch * layout.seq / layout.cp
     vocab = padded_vocab(shape, rules, layout.tp)
+    held = vocab / layout.tp if rules.whole_logit_bytes == 0.0 else vocab
     out = np.zeros((len(tokens), len(DEVICE_WORK)))
     out[:, _column("matmul")] = 3.0 * _gemm(tokens, shape.hidden_size, vocab / layout.tp, rates)
-    out[:, _column("memory_bound")] = tokens * vocab / layout.tp * 55.0 / rates.memory
+    out[:, _column("memory_bound")] = tokens * held * 55.0 / rates.memory
     return out
 
 
