@@ -59,34 +59,56 @@ class Explanation:
     kernel: Kernel
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """How far a cost model may be wrong, and the prior odds of it.
+
+    ``error`` multiplies what the model says of its own error, ``widths`` the freedom of its
+    constants; ``smooth`` is the share of the error that neighbours have in common.
+    """
+
+    odds: float
+    error: float
+    widths: float
+    smooth: float
+
+
+DOUBTS = (
+    Doubt(odds=0.30, error=0.4, widths=0.4, smooth=0.0),
+    Doubt(odds=0.45, error=1.0, widths=0.4, smooth=0.0),
+    Doubt(odds=0.20, error=2.5, widths=1.0, smooth=0.8),
+)
+"""A Gaussian process on the residual pays only where the model is doubted, and without one."""
+BLIND = tuple((scale, smooth) for scale in (1.0, 2.5) for smooth in (0.12, 0.4))
+"""Without a model: the scale of the expected slopes and the deviation of the smooth remainder."""
+BLIND_ODDS = 0.05
+LEVEL_KNOWN, LEVEL_ROUGH, LEVEL_UNKNOWN = 0.02, 1.5, 8.0
+
+
 def explain_speed(
-    features: Features, prior: CostPrior | None, offset: FloatArray
+    features: Features, prior: CostPrior | None, offset: FloatArray | None
 ) -> list[Explanation]:
     """The rivals for log cost (log seconds per unit of the objective) of every row.
 
-    ``offset`` (rows,) is what turns log seconds per step into log cost: minus the log of the
-    tokens in a step, zero where they are the same everywhere.
+    ``offset`` (rows,) is what turns log seconds per step into log cost, such as minus the log
+    of the tokens in a step; None where the objective is in a unit that time does not tell.
     """
     expected = features.effects @ features.slope
     expected = expected - float(np.median(expected))
     basis = features.effects - np.median(features.effects, axis=0)
     if prior is None:
-        return _blind(expected, basis, features.slope_sigma, level=8.0, odds=1.0)
-    mean = prior.log_time + offset
+        return _blind(expected, basis, features.slope_sigma, LEVEL_UNKNOWN, 1.0)
+    mean = prior.log_time + (0.0 if offset is None else offset)
+    rough, level = (LEVEL_ROUGH, LEVEL_KNOWN) if offset is not None else (LEVEL_UNKNOWN,) * 2
     expected = expected + float(np.median(mean))
-    rivals = _blind(expected, basis, features.slope_sigma, level=1.5, odds=0.05)
-    for odds, doubt in DOUBTS:
-        sigma = prior.time_sigma * doubt
-        kernel = Kernel(0.02, prior.time_widths, 0.8 * sigma, 2.0, 0.6 * sigma)
-        rivals.append(Explanation("cost model", odds, mean, prior.time_basis, kernel))
+    rivals = _blind(expected, basis, features.slope_sigma, rough, BLIND_ODDS)
+    for doubt in DOUBTS:
+        sigma = doubt.error * prior.time_sigma
+        apart = math.sqrt(1.0 - doubt.smooth**2) * sigma
+        widths = doubt.widths * prior.time_widths
+        kernel = Kernel(level, widths, doubt.smooth * sigma, 2.0, apart)
+        rivals.append(Explanation("cost model", doubt.odds, mean, prior.time_basis, kernel))
     return rivals
-
-
-DOUBTS = ((0.30, 0.4), (0.45, 1.0), (0.20, 2.5))
-"""Prior odds of the cost model's error being so many times what it says of itself."""
-BLIND: tuple[tuple[float, float], ...] = tuple(
-    (scale, smooth) for scale in (1.0, 2.5) for smooth in (0.12, 0.4)
-)
 
 
 def _blind(

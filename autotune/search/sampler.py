@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +87,7 @@ class AutotuneProposer:
         self.regions = FailingRegions(legal)
         self._jitter = 1e-9 * np.random.default_rng(seed).random(len(legal))
         self._centre_count = 0
+        self._believed: tuple[tuple[int, ...], Beliefs] | None = None
         self._crashes = explain_crashes(legal)
         self._explain()
 
@@ -114,16 +115,26 @@ class AutotuneProposer:
             self._explain()
 
     def _explain(self) -> None:
-        self._rivals = explain_speed(self.features, self.prior, self._offset())
+        self._unit = self._log_unit()
+        self._rivals = explain_speed(self.features, self.prior, self._unit)
         self._memory = explain_memory(self.features, self.prior)
 
-    def _offset(self) -> FloatArray:
-        """What turns log seconds per step into the objective's log cost."""
-        if self.prior is None or self.objective.metric == "step_time_s":
+    def _log_unit(self) -> FloatArray | None:
+        """What turns log seconds per step into the objective's log cost; None in other units."""
+        if self.prior is None or self.objective.metric not in ("step_time_s", "tokens_per_s"):
+            return None
+        if self.objective.metric == "step_time_s":
             return np.zeros(len(self.legal))
         return np.asarray(-np.log(self.prior.table.tokens))
 
     def _beliefs(self, running: IntArray) -> Beliefs:
+        """What is believed now; computed once for each state of the history and what runs."""
+        state = (len(self.ledger.trials), *running.tolist())
+        if self._believed is None or self._believed[0] != state:
+            self._believed = (state, self._conditioned(running))
+        return self._believed[1]
+
+    def _conditioned(self, running: IntArray) -> Beliefs:
         rows, cost = self.ledger.selected(MOST_POINTS)
         speed = SpeedBelief.condition(self._rivals, self.features.values, rows, cost, running)
         capacity = self.prior.capacity_gib if self.prior is not None else None
@@ -189,17 +200,22 @@ class AutotuneProposer:
         probability = float(beliefs.fit.fits(at)[0])
         if self.prior is None:
             return Prediction(probability_fits=probability)
-        mean, sigma = beliefs.speed.mixed(at)
-        log_time = float(mean[0] - self._offset()[row])
         ratio, spread = beliefs.fit.log_ratio(at)
         memory = self.prior.capacity_gib * math.exp(float(ratio[0]))
-        return Prediction(
-            step_time_s=math.exp(log_time),
-            step_time_low_s=math.exp(log_time - 1.96 * float(sigma[0])),
-            step_time_high_s=math.exp(log_time + 1.96 * float(sigma[0])),
+        prediction = Prediction(
             memory_gib=memory,
             memory_sigma_gib=memory * float(spread[0]),
             probability_fits=probability,
+        )
+        if self._unit is None:
+            return prediction
+        mean, sigma = beliefs.speed.mixed(at)
+        centre, reach = float(mean[0] - self._unit[row]), 1.96 * float(sigma[0])
+        return replace(
+            prediction,
+            step_time_s=math.exp(centre),
+            step_time_low_s=math.exp(centre - reach),
+            step_time_high_s=math.exp(centre + reach),
         )
 
     def finished(self, history: Sequence[TrialRecord]) -> str | None:

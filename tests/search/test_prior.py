@@ -18,6 +18,7 @@ from autotune.search.rows import FiniteRows
 from autotune.search.sampler import AutotuneProposer
 from autotune.search.warm_start import warm_started
 from autotune.space import Cluster
+from autotune.space.limits import Objective
 from autotune.space.model import ModelShape
 from autotune.trial import Interval, Measurement, Outcome, Prediction, TrialRecord
 
@@ -127,6 +128,23 @@ def test_a_prior_of_other_rows_loses_its_say(rows: FiniteRows) -> None:
         sum(w for w, r in zip(blind.weights, blind.rivals, strict=True) if r.name == "data") > 0.9
     )
     assert reached(told) <= truth.best * 1.1
+
+
+def test_an_objective_in_another_unit_is_still_guided_by_the_model(rows: FiniteRows) -> None:
+    truth = Truth(rows)
+    proposer = AutotuneProposer(rows, model(), Objective(metric="mfu"))
+    told: list[TrialRecord] = []
+    for number in range(8):
+        proposal = proposer.propose(told, [])
+        assert proposal is not None
+        record = truth.run(number, proposal.index)
+        if record.measurement is not None:
+            mfu = 0.4 * truth.best / record.measurement.step_time_s.value
+            figure = Interval(mfu, mfu, mfu)
+            record = replace(record, measurement=replace(record.measurement, objective=figure))
+        told.append(record)
+    assert reached(told) <= truth.best * 1.03
+    assert proposer.predict(0).step_time_s is None
 
 
 def test_what_cannot_fit_is_skipped_with_its_margin(rows: FiniteRows) -> None:
