@@ -167,10 +167,10 @@ def gang_processes(folder: Path) -> list[tuple[int, bool]]:
     found = []
     for path in folder.glob("trials/*/gang.json"):
         token = json.loads(path.read_text())["token"]
-        ranks = {pid for pid, _ in supervisor.marked(f"AUTOTUNE_TOKEN={token}")}
-        found += [(pid, True) for pid in ranks]
-        marked = supervisor.marked(f"AUTOTUNE_SUPERVISOR={token}")
-        found += [(pid, False) for pid, _ in marked if pid not in ranks]
+        supervisors = {pid for pid, _ in supervisor.marked(f"AUTOTUNE_SUPERVISOR={token}")}
+        carriers = {pid for pid, _ in supervisor.marked(f"AUTOTUNE_TOKEN={token}")}
+        found += [(pid, False) for pid in supervisors]
+        found += [(pid, True) for pid in carriers - supervisors]
     return found
 
 
