@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from autotune.launchers.host import prctl
+
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol", "scancel", "squeue")
 SBIN = "/usr/sbin"
 GPUS = 8
@@ -100,13 +102,20 @@ def configure(folder: Path) -> None:
         shutil.chown(path, "munge", "munge")
 
 
+def die_with_us() -> None:
+    """In a daemon before it starts: end when the tests are killed."""
+    prctl(1, signal.SIGTERM)
+
+
 def start_munge(folder: Path) -> subprocess.Popen[bytes]:
     """munged with files of its own, as user munge."""
     argv = [f"{SBIN}/munged", "--foreground", "--force", f"--socket={folder}/munge.socket"]
     argv += [f"--key-file={folder}/munge.key", f"--pid-file={folder}/munge.pid"]
     argv += [f"--log-file={folder}/munge.log", f"--seed-file={folder}/munge.seed"]
     log = (folder / "munge.out").open("wb")
-    return subprocess.Popen(argv, stdout=log, stderr=log, user="munge", group="munge")
+    return subprocess.Popen(
+        argv, stdout=log, stderr=log, user="munge", group="munge", preexec_fn=die_with_us
+    )
 
 
 def start_daemons(folder: Path, env: dict[str, str]) -> list[subprocess.Popen[bytes]]:
@@ -116,7 +125,9 @@ def start_daemons(folder: Path, env: dict[str, str]) -> list[subprocess.Popen[by
     for number, (program, *arguments) in enumerate(commands):
         log = (folder / f"daemon-{number}.out").open("wb")
         argv = [f"{SBIN}/{program}", *arguments]
-        started.append(subprocess.Popen(argv, env=env, stdout=log, stderr=log))
+        started.append(
+            subprocess.Popen(argv, env=env, stdout=log, stderr=log, preexec_fn=die_with_us)
+        )
     return started
 
 
