@@ -4,8 +4,8 @@
 
 Rows: trials told, legal configs, with and without a cost model; CPU milliseconds (which a busy
 machine does not stretch), median and worst of N asks in a row, each told one more trial.
-Outcomes come from the cost model with its constants
-moved at random, so that the search has something to learn.
+Outcomes come from the cost model with its constants moved at random, so that the search has
+something to learn.
 """
 
 from __future__ import annotations
