@@ -12,6 +12,7 @@ synchronised, so nothing hides between steps.
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 import time
@@ -55,6 +56,10 @@ def train(flags: Any, build_model: Any) -> None:
     try:
         _run_steps(model, flags, ranks, per_rank)
     finally:
+        # DDP's reducer has to go first: as last holder of a gloo group it would wait, with the
+        # interpreter's lock held, for a thread that waits for that lock.
+        del model
+        gc.collect()
         if dist.is_initialized():
             dist.destroy_process_group()
 
