@@ -23,7 +23,9 @@ BoolArray = NDArray[np.bool_]
 Kind = Literal["memory", "legality"]
 KINDS: tuple[Kind, ...] = ("memory", "legality")
 
-MORE_IS_MORE = frozenset({"micro_batch_size"})
+MORE_IS_MORE = frozenset(
+    {"micro_batch_size", "overlap_comm", "reduce_bucket_size", "allgather_bucket_size"}
+)
 """Parameters along which memory never falls, the rest equal."""
 
 MORE_IS_LESS = frozenset(
@@ -41,9 +43,14 @@ MORE_IS_LESS = frozenset(
         "cpu_offloading",
         "activation_checkpointing",
         "gradient_checkpointing",
+        "empty_unused_memory_level",
     }
 )
 """Parameters along which memory never rises on a fixed number of GPUs, the rest equal."""
+
+NEUTRAL = frozenset({"overlap_grad_reduce", "overlap_param_gather"})
+"""Parameters that move no memory worth naming: Megatron-LM reduces and gathers in buffers that
+stand either way."""
 
 KEPT_ACTIVATIONS = {"full": 0, "selective": 1, "none": 2}
 RECOMPUTE = "recompute_granularity"
@@ -209,7 +216,7 @@ def _memory_axes(legal: LegalRows) -> tuple[list[NDArray[np.int64]], _Structure]
             axes.append(granularity)
     for position, name in enumerate(legal.names):
         codes = np.asarray(legal.codes[:, position], dtype=np.int64)
-        if name == RECOMPUTE or name == "data_parallel_size":
+        if name in (RECOMPUTE, "data_parallel_size") or name in NEUTRAL:
             continue
         if name in MORE_IS_MORE or name in MORE_IS_LESS:
             ranks = _value_rank(legal.choices[name], -1 if name in MORE_IS_LESS else 1)
