@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from autotune.config import Config
 from autotune.controller.setting import Setting
+from autotune.controller.standing import result
 from autotune.search.finalists import next_finalist
 from autotune.trial import Outcome, Prediction, TrialKind, TrialRecord
 
 USER_ERRORS_IN_A_ROW = 2
+INFRA_IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Agenda:
         self._setting = setting
         self._started = time.monotonic() - wall_time_used_s
         self.stop_reason: str | None = None
+        self._told_before: int | None = None
 
     @property
     def wall_time_s(self) -> float:
@@ -50,7 +53,9 @@ class Agenda:
     ) -> Task | Over | None:
         """The next task; None when only waiting for what runs can tell; Over at the end."""
         told = [record for record in records if record.finished]
-        stop = self._must_stop(told)
+        if self._told_before is None:
+            self._told_before = len(told)
+        stop = self._must_stop(told[self._told_before :])
         if stop is not None:
             return Over(stop) if not running else None
         if not any(record.kind == "baseline" for record in records):
@@ -69,12 +74,17 @@ class Agenda:
         return self._finalist(told) or Over(self.stop_reason)
 
     def _must_stop(self, told: Sequence[TrialRecord]) -> str | None:
+        """Why going on is pointless, by the trials told since this controller started."""
         last = [record for record in told if record.outcome is not Outcome.CANCELLED]
         last = last[-USER_ERRORS_IN_A_ROW:]
         if len(last) == USER_ERRORS_IN_A_ROW and all(
             record.outcome is Outcome.USER_ERROR for record in last
         ):
             return f"two trials in a row failed in the user's own code: {last[-1].outcome_reason}"
+        latest = told[-INFRA_IN_A_ROW:]
+        if len(latest) == INFRA_IN_A_ROW and all(r.outcome is Outcome.INFRA for r in latest):
+            why = latest[-1].outcome_reason
+            return f"{INFRA_IN_A_ROW} trials in a row failed through no fault of theirs: {why}"
         return None
 
     def _baseline(self) -> Task:
@@ -114,6 +124,10 @@ class Agenda:
 
     def _finalist(self, told: Sequence[TrialRecord]) -> Task | None:
         finalists = self._setting.space.budget.finalists
+        limit = self._setting.space.budget.wall_time_s
+        spent = limit is not None and self.wall_time_s >= limit
+        if spent and result(told, self._setting.maximize).winner is not None:
+            return None
         choice = next_finalist(told, finalists, maximize=self._setting.maximize)
         if choice is None:
             return None

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.controller.conftest import Cli
+from tests.controller.conftest import TRAINER, Cli
 
 
 def test_traps_never_win_and_every_outcome_is_named(cli: Cli) -> None:
@@ -68,6 +68,9 @@ def test_two_user_errors_in_a_row_stop_the_study(cli: Cli) -> None:
     cli("run", "--space", "job.yaml", "--study", "s", expect=1)
     trials = cli.json("status", "s")["trials"]
     assert [t["outcome"] for t in trials] == ["user_error", "user_error"]
+    cli.write("train.py", TRAINER)
+    cli("resume", "s")
+    assert cli.json("best", "s")["params"]["mode"] == "ok"
 
 
 def test_a_fresh_study_keeps_the_old_one_under_a_numbered_name(cli: Cli) -> None:

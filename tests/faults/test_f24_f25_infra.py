@@ -55,6 +55,14 @@ def test_f25_but_not_forever(cli: Cli, tmp_path: Path) -> None:
     assert (trial["outcome"], trial["attempt"]) == ("infra", 3)
 
 
+def test_f25_three_trials_in_a_row_end_the_study(cli: Cli, tmp_path: Path) -> None:
+    cli.write("space.yaml", SPACE.replace("[1]", "[1, 2, 3, 4, 5]"))
+    cli.write("program.py", fails_until(tmp_path / "count", 99, BUSY))
+    said = cli("run", "--space", "space.yaml", "--study", "s", expect=1).stdout
+    assert "3 trials in a row failed" in said
+    assert [t["outcome"] for t in check_invariants(cli, "s")] == ["infra"] * 3
+
+
 def test_f24_broken_hardware_sets_the_node_aside(cli: Cli, tmp_path: Path) -> None:
     cli.write("space.yaml", SPACE)
     cli.write("program.py", fails_until(tmp_path / "count", 1, XID))
