@@ -171,11 +171,20 @@ class TableLeases:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._now = NOW[engine.dialect.name]
-        self._execute(_create_table)
+        self._create()
 
     def _execute(self, work: Callable[[Connection], Any]) -> Any:
         with self._engine.begin() as connection:
             return work(connection)
+
+    def _create(self) -> None:
+        """Make the table; of several that make it at once, one may be told that it stands."""
+        from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+        try:
+            self._execute(_create_table)
+        except (IntegrityError, ProgrammingError):
+            self._execute(_create_table)
 
     def read(self, study: str) -> LeaseRow:
         """The row of a study and the database's time."""

@@ -39,10 +39,11 @@ def race(url: str, journal: Path | None, study: str, rivals: int) -> int:
 
     def attempt() -> None:
         store = lease_store(open_storage(url), journal)
-        gate.wait()
+        gate.wait(timeout=60)
         with contextlib.suppress(StudyHeld):
             won.append(Lease.acquire(store, study))
 
+    lease_store(open_storage(url), journal)
     threads = [threading.Thread(target=attempt) for _ in range(rivals)]
     for thread in threads:
         thread.start()

@@ -11,6 +11,13 @@ from autotune.errors import BadInput
 from autotune.space import load_model
 
 PUBLISHED_BILLIONS = {
+    "qwen3-30b-a3b": 30.5,
+    "qwen3-235b-a22b": 235.0,
+    "qwen2.5-72b": 72.7,
+    "gpt-oss-120b": 116.8,
+    "mixtral-8x22b": 141.0,
+    "nemotron-4-15b": 15.6,
+    "nemotron-4-340b": 341.0,
     "deepseek-v3": 671.0,
     "gpt-neo-1.3b": 1.316,
     "gpt2-124m": 0.124,
