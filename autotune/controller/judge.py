@@ -59,7 +59,7 @@ def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) 
         stopped_early=watch.ending in ("worse", "known") and not watch.ended_by_itself,
         ended_at_s=watch.ended_on_purpose_at,
     )
-    found = _in_our_words(found, watch, measurement)
+    found = _in_our_words(setting, found, watch, measurement)
     if watch.survivors and found.outcome is Outcome.OK:
         return dataclasses.replace(
             found, reason=f"{found.reason}; {len(watch.survivors)} processes would not die"
@@ -67,7 +67,9 @@ def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) 
     return found
 
 
-def _in_our_words(found: Diagnosis, watch: Watch, measurement: Measurement | None) -> Diagnosis:
+def _in_our_words(
+    setting: Setting, found: Diagnosis, watch: Watch, measurement: Measurement | None
+) -> Diagnosis:
     """The controller's own reason where it ended the gang, and the validity gate on MFU."""
     if found.outcome is Outcome.HANG and watch.ending == "hang":
         return dataclasses.replace(found, reason=watch.ending_reason)
@@ -75,9 +77,11 @@ def _in_our_words(found: Diagnosis, watch: Watch, measurement: Measurement | Non
         return found
     if measurement is None:
         return Diagnosis(Outcome.INCOMPLETE, "nothing in its log could be timed")
-    if measurement.mfu is not None and measurement.mfu > 1.0:
+    fastest, rate = setting.fastest_tflops(), measurement.tflops_per_gpu
+    if fastest is not None and rate is not None and rate > fastest:
         return Diagnosis(
-            Outcome.INCOMPLETE, f"implausible figures: MFU of {measurement.mfu:.0%} is above 100%"
+            Outcome.INCOMPLETE,
+            f"implausible figures: {rate:.0f} TFLOP/s on a GPU that can do {fastest:.0f} at most",
         )
     if watch.ending in ("worse", "known") and not watch.ended_by_itself:
         return dataclasses.replace(found, reason=f"stopped early: {watch.ending_reason}")

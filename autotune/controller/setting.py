@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from autotune.config import Config
+from autotune.config import Config, ParameterValue
 from autotune.costmodel import CostModel
 from autotune.costmodel.counts import flops_per_token
 from autotune.errors import BadInput
@@ -116,11 +116,32 @@ class Setting:
             samples_per_step=samples,
             gpus=max(1, job.nodes * job.gpus_per_node),
             flops_per_token=_flops_per_token(self.space),
-            peak_flops_per_gpu=self.cost_model.peak_tflops * 1e12 if self.cost_model else None,
+            peak_flops_per_gpu=self._peak_flops(facts),
             metric=None if derived else metric,
             maximize=self.maximize,
             clock_rate=job.time_compression,
         )
+
+    def _peak_flops(self, facts: Mapping[str, ParameterValue]) -> float | None:
+        """Dense peak at the precision of a config, FLOP/s of one GPU; None where it is not known.
+
+        Products in fp32 may run as tf32. A CPU host's rate is nobody's datasheet figure.
+        """
+        rates = self._rates()
+        precision = str(facts.get("precision") or "bf16")
+        names = ("tf32", "fp32") if precision in ("fp32", "tf32") else (precision, "bf16", "fp16")
+        known = [rates[name] for name in names if name in rates]
+        return known[0] * 1e12 if known else None
+
+    def fastest_tflops(self) -> float | None:
+        """What no config can exceed on this hardware at any precision, TFLOP/s of one GPU."""
+        return max(self._rates().values(), default=None)
+
+    def _rates(self) -> Mapping[str, float]:
+        hardware = self.space.cluster.hardware
+        if hardware is None or hardware.vendor == "cpu":
+            return {}
+        return hardware.tflops
 
     def step_limits(self) -> StepLimits:
         """When a trial has told enough."""
