@@ -29,6 +29,8 @@ class Standing:
     may_win: bool
     record: TrialRecord
     """The run that stands for the config: the last one that ran to its end."""
+    turns: int = 0
+    """How many of its runs were turns in the final."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def standings(records: Iterable[TrialRecord], maximize: bool = True) -> list[Sta
                 pool([objective for objective in objectives if objective]),
                 bool(whole),
                 counted[-1],
+                sum(run.kind == "finalist" for run in counted),
             )
         )
     return sorted(found, key=lambda s: s.objective.value, reverse=maximize)
@@ -100,13 +103,17 @@ def ratio(over: Interval, under: Interval) -> Interval | None:
 
 
 def result(records: Iterable[TrialRecord], maximize: bool = True) -> Result:
-    """Winner, baseline, gain and ties; the winner is None when nothing may win."""
+    """Winner, baseline, gain and ties; the winner is None when nothing may win.
+
+    Once a final was held, the winner comes out of it: one good run outside may tie, not win.
+    """
     everything = list(records)
     ranked = standings(everything, maximize)
     base_hash = next((r.config_hash for r in everything if r.kind == "baseline"), None)
     baseline = next((s for s in ranked if s.config_hash == base_hash), None)
     eligible = [s for s in ranked if s.may_win and not parity_broken(s)]
-    winner = eligible[0] if eligible else None
+    in_the_final = [s for s in eligible if s.turns]
+    winner = next(iter(in_the_final or eligible), None)
     gain = None
     ties: tuple[Standing, ...] = ()
     if winner is not None:
