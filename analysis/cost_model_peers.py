@@ -50,5 +50,5 @@ def peers_of(task: Task) -> Peers:
     kept = np.where(layout.recompute_full > 0, 2.0, 34.0) * tokens * h / layout.tp
     bound = parameters * (4.0 + 12.0 / spread) + kept * shape.num_layers / layout.pp
     batch = layout.microbatches * layout.micro_batch * layout.dp * layout.seq
-    rate = model.peak_tflops * 1e12 * ASSUMED_MFU * layout.world
+    rate = model.peak_tflops(model.workload.precision) * 1e12 * ASSUMED_MFU * layout.world
     return Peers(megatron / GIB, bound / GIB, 6.0 * active_parameters(shape) * batch / rate)

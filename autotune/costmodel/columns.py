@@ -27,7 +27,9 @@ READ = frozenset({
     "offload_optimizer", "offload_parameters", "offload_param", "cpu_offloading",
     "offload_activations", "overlap_grad_reduce", "overlap_comm", "tp_comm_overlap",
     "async_tensor_parallel", "pipeline_schedule", "cross_entropy", "data_parallel_replicate_size",
-    "disable_gradient_checkpointing", "flash_attn",
+    "disable_gradient_checkpointing", "flash_attn", "residual_dtype", "cross_entropy_chunks",
+    "lm_head_precision", "make_vocab_size_divisible_by", "optimizer_implementation",
+    "compile_mode", "compile_scope",
 })  # fmt: skip
 """Parameter names that change a prediction; all others are ignored."""
 _MOST_CODES = 1 << 40

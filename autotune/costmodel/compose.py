@@ -18,7 +18,7 @@ _ACTIVATIONS = MEMORY_PARTS.index("activations")
 
 def compose(
     layout: Layout, time: TimeParts, memory: MemoryParts, constants: Constants,
-    peak_flops: float, capacity_gib: float,
+    peak_flops: Floats, capacity_gib: float,
 ) -> Physics:  # fmt: skip
     """Compose layers into pipelines: the slowest stage sets the pace, the rest is bubble.
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autotune.costmodel.columns import ColumnReader, Columns
+from autotune.costmodel.kernels import Kernels, read_kernels
 from autotune.costmodel.stages import StageCuts, cut_stages
 from autotune.costmodel.workload import Conventions, Workload, normal_precision
 from autotune.space.model import ModelShape
@@ -34,7 +35,6 @@ class Layout:
     ``recompute_full`` the share of layers recomputed whole, ``recompute_block`` the layers
     between two checkpoints; ``recompute_attention``, ``materialised`` and the offload and
     overlap columns are shares in [0, 1]. ``shard`` is how many ranks share ZeRO's states,
-    ``logit_share`` the part of the logits that a chunked or fused loss holds at once;
     ``matmul_kind`` indexes MATMUL_KINDS: the precision of ordinary matrix products.
     """
 
@@ -68,7 +68,7 @@ class Layout:
     all_forward_first: Floats
     bubble_scale: Floats
     shard: Floats
-    logit_share: Floats
+    kernels: Kernels
     stages: StageCuts
 
     @property
@@ -133,7 +133,7 @@ def complete_layout(
         all_forward_first=np.isin(schedule, ("afab", "gpipe")).astype(float),
         bubble_scale=np.where(np.char.startswith(schedule, "z"), 1.0 / 3.0, 1.0),
         shard=dp * cp / np.clip(read.numbers("data_parallel_replicate_size", 1), 1, dp * cp),
-        logit_share=_logit_share(read),
+        kernels=read_kernels(read, rules, workload, shape.vocab_size),
         stages=cut_stages(shape, rules, pp),
     )  # fmt: skip
 
@@ -148,13 +148,6 @@ def _matmul_kind(read: ColumnReader, workload: Workload) -> Floats:
     )
     high = tensor_cores & (codes == MATMUL_KINDS.index("fp32"))
     return np.where(high, float(MATMUL_KINDS.index("tf32")), codes)
-
-
-def _logit_share(read: ColumnReader) -> Floats:
-    """Part of the logits held at once: chunked losses hold a few chunks, fused ones no copies."""
-    kinds = read.texts("cross_entropy", "full")
-    chunked = np.where(np.char.startswith(kinds, "chunk"), 0.3, 1.0)
-    return np.asarray(np.where(np.char.startswith(kinds, "fuse"), 0.5, chunked))
 
 
 def _zero_stage(read: ColumnReader, rules: Conventions) -> Floats:

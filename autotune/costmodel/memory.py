@@ -190,7 +190,7 @@ def memory_parts(
     tokens = layout.micro_batch * layout.seq / layout.cp
     vocab = padded_vocab(shape, rules, layout.tp)
     logits = tokens * vocab * (rules.logit_bytes / layout.tp + rules.whole_logit_bytes)
-    logits = logits * layout.logit_share
+    logits = logits * layout.kernels.held_logits
     flights = in_flight(layout)
     cuts = (layout.stages.first, layout.stages.middle, layout.stages.last)
     single = layout.pp == 1

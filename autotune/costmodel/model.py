@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from autotune.costmodel.columns import Columns, distinct_rows
+import numpy as np
+import numpy.typing as npt
+
+from autotune.costmodel.columns import ColumnReader, Columns, distinct_rows
 from autotune.costmodel.compose import compose
 from autotune.costmodel.constants import Constants, fitted_constants
 from autotune.costmodel.counts import total_parameters
@@ -79,12 +82,10 @@ class CostModel:
         """Device memory of one GPU, GiB."""
         return self.hardware.memory_gib
 
-    @property
-    def peak_tflops(self) -> float:
-        """Dense peak that MFU is counted against, TFLOP/s, at the workload's precision."""
-        name = normal_precision(self.workload.precision)
+    def peak_tflops(self, precision: str) -> float:
+        """Dense peak that MFU is counted against, TFLOP/s, at a precision by any of its names."""
         rates = self.hardware.tflops
-        return rates.get(name) or rates.get("bf16") or max(rates.values())
+        return rates.get(normal_precision(precision)) or rates.get("bf16") or max(rates.values())
 
     def prepare(self, columns: Columns) -> CostTable:
         """Everything that does not depend on fitted constants, for n rows of columns.
@@ -102,9 +103,15 @@ class CostModel:
             Fabric.of(self.cluster),
         )  # fmt: skip
         physics = compose(
-            layout, time, memory, self.constants, self.peak_tflops * 1e12, self.capacity_gib
+            layout, time, memory, self.constants, self._peak_flops(kept), self.capacity_gib
         )
         return CostTable(physics, row, self.constants)
+
+    def _peak_flops(self, columns: Columns) -> npt.NDArray[np.float64]:
+        """FLOP/s (n,) at each row's own precision."""
+        precisions = ColumnReader(columns).texts("precision", self.workload.precision)
+        rates = {name: 1e12 * self.peak_tflops(name) for name in set(precisions.tolist())}
+        return np.array([rates[name] for name in precisions.tolist()], dtype=np.float64)
 
 
 def _trainable_share(space: Any) -> float:

@@ -75,7 +75,7 @@ class Physics:
     model_flops: Floats
     tokens: Floats
     gpus: Floats
-    peak_flops: float
+    peak_flops: Floats
     capacity_gib: float
     reported: int | None
     retries_when_full: bool
@@ -200,7 +200,7 @@ class Physics:
         return (self._shown(totals) if allocated else need), slopes
 
 
-_SCALARS = ("peak_flops", "capacity_gib", "reported", "retries_when_full")
+_SCALARS = ("capacity_gib", "reported", "retries_when_full")
 _ARRAYS = tuple(item.name for item in fields(Physics) if item.name not in _SCALARS)
 PART_CONSTANT = [
     MEMORY_CONSTANTS.index(name)

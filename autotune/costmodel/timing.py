@@ -113,7 +113,7 @@ def _layer_forward(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conv
     out[:, _column("matmul")] = matmul
     scores = 4.0 * tokens * layout.seq * heads * d / tp
     flash = 0.5 * scores / (0.5 * min(1.0, d / 128.0) ** 0.45 * rates.attention)
-    flash = flash * np.where(layout.first_flash > 0, 1.7, 1.0)
+    flash = flash * np.where(layout.first_flash > 0, 1.7, layout.kernels.attention)
     full = scores / (0.45 * rates.attention)
     out[:, _column("attention")] = np.where(layout.materialised > 0, full, flash) + KERNEL_START_S
     region = np.where(layout.sequence_parallel > 0, tp, 1.0)
@@ -123,7 +123,7 @@ def _layer_forward(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conv
     gated = 1.0 if shape.gated_linear_unit else 0.45
     ffn = gated * np.where(fused > 0, 8.0, 30.0) * shape.ffn_hidden_size / tp
     rope = np.where(fused > 0, 6.0, 14.0) * (heads * d + kv) / tp
-    elementwise = h * norm + ffn + rope
+    elementwise = h * norm * layout.kernels.residual + ffn + rope
     score_traffic = np.where(layout.fused_softmax > 0, 8.0, 22.0)
     score_bytes = layout.materialised * score_traffic * heads * layout.seq / layout.cp / tp
     out[:, _column("memory_bound")] = tokens * (elementwise + score_bytes) / rates.memory
@@ -183,8 +183,9 @@ def _head(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) 
     vocab = padded_vocab(shape, rules, layout.tp)
     held = vocab / layout.tp if rules.whole_logit_bytes == 0.0 else vocab
     out = np.zeros((len(tokens), len(DEVICE_WORK)))
-    out[:, _column("matmul")] = 3.0 * _gemm(tokens, shape.hidden_size, vocab / layout.tp, rates)
-    out[:, _column("memory_bound")] = tokens * held * 55.0 / rates.memory
+    products = 3.0 * _gemm(tokens, shape.hidden_size, vocab / layout.tp, rates)
+    out[:, _column("matmul")] = products * layout.kernels.head
+    out[:, _column("memory_bound")] = tokens * held * layout.kernels.loss_bytes / rates.memory
     return out
 
 
@@ -255,7 +256,7 @@ def time_parts(
         local = np.maximum(shape.num_experts / layout.ep, 1.0)
         launches = HOST_ROUTING_S + HOST_EXPERT_S * local * (1.0 + layout.fp8)
         host = host + launches * expert_layer_count(shape) / shape.num_layers
-    host = host * (1.0 + layout.recompute_full / 3.0)
+    host = host * layout.kernels.host * (1.0 + layout.recompute_full / 3.0)
     across = fabric.crosses(layout.pp, stride)
     crowd = layout.tp * fabric.nodes(layout.tp, np.ones(len(stride))) ** 0.5
     stall = np.where(across & (layout.tp > 1), INTERFERENCE_S * crowd, 0.0)
@@ -265,9 +266,15 @@ def time_parts(
         p2p=np.where(layout.pp > 1, 2.0 * fabric.point_to_point(boundary, stride), 0.0),
         data_parallel=once, gather=gather, data_parallel_latency=latency,
         data_parallel_each=each,
-        optimizer=states * 40.0 / rates.memory + offload,
+        optimizer=states * 40.0 / rates.memory + offload + _optimizer_launches(shape, layout),
         model_flops=_model_flops(shape, layout),
     )  # fmt: skip
+
+
+def _optimizer_launches(shape: ModelShape, layout: Layout) -> Floats:
+    """Host seconds of walking the parameter tensors: matrices, norms and biases of each layer."""
+    tensors = shape.num_layers * (6.0 + 6.0 * shape.add_bias_linear + shape.gated_linear_unit)
+    return layout.kernels.optimizer_launch_s * tensors
 
 
 def _model_flops(shape: ModelShape, layout: Layout) -> Floats:
