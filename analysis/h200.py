@@ -1,14 +1,17 @@
 """Proof on a real GPU: what the search finds there, beside what a hand finds.
 
     python analysis/h200.py ladder --out DIR [--wall-time-s 480] [--set KEY=VALUE ...]
+    python analysis/h200.py rungs  --out DIR
     python analysis/h200.py grid   --out DIR [--wall-time-s 480] [--set KEY=VALUE ...]
 
 ``ladder`` searches `gpt_torch` and, in the same call, measures the hand-made final configuration
 of the published ladder (bf16, SDPA, compile, fused AdamW, padded vocabulary) at its largest
-power-of-two micro batches. ``grid`` measures every config of a small part of `llama1b_torch`
-once; its table is a benchmark for searches (`analysis/data/`). Both need nothing but this
-checkout on the path and a GPU; on a CPU they run the smaller jobs of the spaces, for trying out.
-Minutes on a lent GPU are few, so each writes its JSON as it goes and is bounded in time.
+power-of-two micro batches. ``rungs`` has `autotune explain` measure which change bought what.
+``grid`` measures every config of a small part of `llama1b_torch` once; its table is a benchmark
+for searches (`analysis/data/`). They need nothing but this checkout on the path and a GPU; on a
+CPU they run the smaller jobs of the spaces, for trying out. Minutes on a lent GPU are few, so
+each is bounded in time and goes on where the last call stopped (its study stands under
+AUTOTUNE_HOME, which has to travel).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,10 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from autotune.config import Config
+from autotune.costmodel.hardware import hardware_for_gpu
 from autotune.frameworks import RenderContext, get_framework
 from autotune.launchers.nvml import read_gpus
 from autotune.logs import LogReader, Parser
 from autotune.space import SearchSpace, load_space
+from autotune.study.paths import StudyPaths
 
 HAND_MADE: dict[str, Any] = {
     "precision": "bf16",
@@ -45,7 +51,7 @@ HAND_MADE: dict[str, Any] = {
     "make_vocab_size_divisible_by": 64,
     "cross_entropy": "full",
 }
-HAND_MADE_BATCHES = ((32, 32), (128, 128), (128, 256))  # (micro batch, global batch)
+HAND_MADE_BATCHES = ((32, 32), (128, 256))  # (micro batch, global batch)
 GRID = (
     "parameters.micro_batch_size.values=[1, 2, 4, 8, 16, 32]",
     "parameters.recompute_granularity.values=[none, full]",
@@ -58,7 +64,7 @@ GRID = (
     "parameters.data_parallel.values=[ddp]",
     "baseline={micro_batch_size: 1, recompute_granularity: full, attention_backend: flash}",
 )
-H200 = ("cluster.gpu=h200_141gb",)
+TRIAL_LENGTH = ("trial.steps=12", "trial.min_steps=4")
 
 
 def offered(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,21 +104,36 @@ def measure(space: SearchSpace, values: Mapping[str, Any], steps: int) -> dict[s
     return found
 
 
-def search(space: str, study: str, overrides: Sequence[str], *options: str) -> dict[str, Any]:
-    """`autotune run`, and what `status` and `best` say afterwards, with the command itself."""
+def search(
+    space: str, study: str, overrides: Sequence[str], stop_after_s: float, *options: str
+) -> dict[str, Any]:
+    """`autotune run`, or `resume` where the study exists, and what it says of itself afterwards.
+
+    After ``stop_after_s`` seconds it is interrupted as a person would with Ctrl-C: what runs is
+    drained, and the next call goes on with the same study.
+    """
     cli = [sys.executable, "-m", "autotune"]
-    command = [*cli, "run", "--space", space, "--study", study, "--fresh", *options]
-    for override in overrides:
-        command += ["--set", override]
+    command = [*cli, "resume", study]
+    if not StudyPaths.named(study).exists():
+        command = [*cli, "run", "--space", space, "--study", study, *options]
+        for override in overrides:
+            command += ["--set", override]
     started = time.monotonic()
-    ended = subprocess.run(command, check=False)
+    running = subprocess.Popen(command)
+    for patience_s in (stop_after_s, 60.0, 60.0):
+        try:
+            running.wait(patience_s)
+            break
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGINT)
+    running.wait()
     told = {
         name: subprocess.run([*cli, name, study, "--json"], capture_output=True, check=False).stdout
         for name in ("status", "best")
     }
     return {
         "command": command[1:],
-        "exit_code": ended.returncode,
+        "exit_code": running.returncode,
         "wall_s": round(time.monotonic() - started, 1),
         **{name: json.loads(text) if text.strip() else None for name, text in told.items()},
     }
@@ -126,45 +147,72 @@ def trials_until(trials: Sequence[Mapping[str, Any]], target: float) -> int | No
     return None
 
 
-def write(folder: Path, name: str, data: Mapping[str, Any]) -> None:
+def read(folder: Path, name: str) -> list[Any]:
+    """What earlier calls wrote to one result file."""
+    path = folder / f"{name}.json"
+    found: list[Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return found
+
+
+def write(folder: Path, name: str, data: Any) -> None:
     """Replace one result file."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def ladder(folder: Path, overrides: Sequence[str], wall_time_s: float) -> None:
-    """The search of gpt_torch beside the hand-made final configuration."""
-    on_gpu = bool(read_gpus())
-    base = load_space("gpt_torch")
-    changes = (*H200, *overrides) if on_gpu else tuple(base.options["without_gpu"])
-    space = load_space("gpt_torch", changes)
-    result: dict[str, Any] = {"machine": machine(), "hand_made": []}
-    for micro, whole in HAND_MADE_BATCHES if on_gpu else ((8, 8),):
+    """The search of gpt_torch beside the hand-made final configuration, both in this call.
+
+    Called again, it goes on with the study and measures the hand-made configuration anew, since
+    two machines of one kind differ by a few percent.
+    """
+    changes = this_gpu() or tuple(load_space("gpt_torch").options["without_gpu"])
+    space = load_space("gpt_torch", (*changes, *overrides))
+    call: dict[str, Any] = {"machine": machine(), "hand_made": []}
+    started = time.monotonic()
+    for micro, whole in HAND_MADE_BATCHES if this_gpu() else ((8, 8),):
         values = {**HAND_MADE, "micro_batch_size": micro, "global_batch_size": whole}
-        result["hand_made"].append(measure(space, offered(space, values), steps=12))
-        write(folder, "ladder", result)
-    final = max((run["tokens_per_s"] or 0.0 for run in result["hand_made"]), default=0.0)
-    limits = (f"budget.wall_time_s={wall_time_s:.0f}", "trial.steps=12", "trial.min_steps=4")
-    given = (*H200, *limits, *overrides) if on_gpu else (*limits, *overrides)
-    found = search("gpt_torch", "h200_ladder", given)
+        call["hand_made"].append(measure(space, offered(space, values), steps=16))
+    final = max((run["tokens_per_s"] or 0.0 for run in call["hand_made"]), default=0.0)
+    left_s = wall_time_s - (time.monotonic() - started)
+    found = search("gpt_torch", "gpu_ladder", (*this_gpu(), *TRIAL_LENGTH, *overrides), left_s)
     trials = found["status"]["trials"] if found["status"] else []
     best = found["best"]["tokens_per_s"] if found["best"] else None
-    result |= {
+    call |= {
         "hand_made_tokens_per_s": final,
         "winner_over_hand_made": best / final if best and final else None,
         "trials_to_reach_hand_made": trials_until(trials, final),
         "search": found,
     }
-    write(folder, "ladder", result)
-    print(json.dumps({key: result[key] for key in result if key not in ("search", "hand_made")}))
+    write(folder, "ladder", [*read(folder, "ladder"), call])
+    print(json.dumps({key: call[key] for key in call if key not in ("search", "hand_made")}))
+
+
+def rungs(folder: Path, wall_time_s: float) -> None:
+    """`autotune explain` of the searched study: each rung from the baseline to the winner."""
+    command = [sys.executable, "-m", "autotune", "explain", "gpu_ladder", "--yes", "--json"]
+    ended = subprocess.run(
+        command, stdout=subprocess.PIPE, check=False, timeout=wall_time_s, text=True
+    )
+    write(folder, "rungs", {"machine": machine(), "ladder": json.loads(ended.stdout)})
 
 
 def grid(folder: Path, overrides: Sequence[str], wall_time_s: float) -> None:
-    """Every config of a small part of llama1b_torch, once."""
-    limits = ("budget.trials=100", f"budget.wall_time_s={wall_time_s:.0f}", "budget.finalists=0")
-    shape = (*GRID, *H200, "trial.steps=8", "trial.min_steps=4") if read_gpus() else ()
-    found = search("llama1b_torch", "h200_grid", (*shape, *limits, *overrides), "--sampler", "grid")
+    """Every config of a small part of llama1b_torch, once; called again, it goes on."""
+    limits = ("budget.trials=100", "budget.finalists=0", "trial.stop_early=false")
+    shape = (*GRID, *this_gpu(), "trial.steps=8", "trial.min_steps=4") if this_gpu() else ()
+    changes = (*shape, *limits, *overrides)
+    found = search("llama1b_torch", "gpu_grid", changes, wall_time_s, "--sampler", "grid")
     write(folder, "llama_grid", {"machine": machine(), "search": found})
+
+
+def this_gpu() -> tuple[str, ...]:
+    """The override that names this machine's GPU; nothing on a CPU."""
+    gpus = read_gpus()
+    if not gpus:
+        return ()
+    gib = gpus[0].total_gib
+    return (f"cluster.gpu={hardware_for_gpu(gpus[0].name, gib and gib * 1.0737).name}",)
 
 
 def machine() -> dict[str, Any]:
@@ -180,11 +228,14 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["ladder", "grid"])
+    parser.add_argument("what", choices=["ladder", "rungs", "grid"])
     parser.add_argument("--out", type=Path, default=Path("analysis/results/h200"))
     parser.add_argument("--wall-time-s", type=float, default=480.0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     given = parser.parse_args()
+    if given.what == "rungs":
+        rungs(given.out, given.wall_time_s)
+        return
     {"ladder": ladder, "grid": grid}[given.what](given.out, given.overrides, given.wall_time_s)
 
 

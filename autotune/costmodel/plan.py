@@ -92,9 +92,7 @@ def plan(space: SearchSpace, legal: LegalSet, most: int | None = DEFAULT_MOST) -
     costs = model.prepare(legal.columns()).predict()
     chance = costs.probability_fits(model.capacity_gib)
     likely = chance >= LIKELY
-    order = np.lexsort(
-        (np.where(likely, -costs.tokens_per_s_per_gpu, costs.memory_gib), ~likely)
-    )
+    order = np.lexsort((np.where(likely, -costs.tokens_per_s_per_gpu, costs.memory_gib), ~likely))
     shown = [int(i) for i in (order if most is None else order[:most])]
     base = legal.find(space.baseline) if space.baseline else None
     if base is not None and base not in shown:
