@@ -28,13 +28,16 @@ KEPT_LINES = 40
 
 
 def fill(leave_mib: int) -> list[Any]:
-    """Take the device's memory but for ``leave_mib`` MiB, in torch's allocator."""
+    """Take the device's memory but for about ``leave_mib`` MiB, in torch's allocator."""
     import torch
 
-    taken = []
+    taken: list[Any] = []
     for size in (GIB, 64 << 20, 2 << 20):
-        while torch.cuda.mem_get_info()[0] - (leave_mib << 20) > size:
-            taken.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+        try:
+            while torch.cuda.mem_get_info()[0] - (leave_mib << 20) > size:
+                taken.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+        except torch.OutOfMemoryError:
+            continue
     return taken
 
 
@@ -47,7 +50,7 @@ def torch_allocation() -> None:
 
 
 def training_step() -> None:
-    """A backward pass that no longer fits."""
+    """Activations that no longer fit."""
     import torch
 
     model = torch.nn.Sequential(*(torch.nn.Linear(8192, 8192) for _ in range(8))).cuda()
