@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from autotune.config import SHORT_NAMES
 from autotune.trial import Interval, Outcome, TrialRecord
 
 UNITS = {
@@ -14,6 +16,10 @@ UNITS = {
     "peak_memory_gib": "GiB",
     "time_to_target_s": "s to target",
 }
+
+WHY = 100
+PREFIX = re.compile(r"^(\w+) \(rank ([^)]*)\): (?:\[rank\d+\]: )?")
+"""How a reason names its kind and ranks, and how torchrun names them once more."""
 
 
 def unit(metric: str) -> str:
@@ -71,6 +77,43 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+def short(name: str, value: Any) -> str:
+    """One value in short: tp4, recompute=none, +sp, -overlap_grad_reduce; inactive ones vanish."""
+    word = SHORT_NAMES.get(name, name)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return f"+{word}" if value else f"-{word}"
+    return f"{word}{value}" if isinstance(value, int) and word != name else f"{word}={value}"
+
+
+def label(record: TrialRecord, baseline: Mapping[str, Any] | None = None) -> str:
+    """What a trial changes against the baseline, in short names; its kind where it is special."""
+    changed = [
+        short(name, value)
+        for name, value in record.values.items()
+        if baseline is None or (value or None) != (baseline.get(name) or None)
+    ]
+    words = " ".join(word for word in changed if word)
+    if record.kind == "search":
+        return words or "as the baseline"
+    return f"{record.kind}: {words}" if words else record.kind
+
+
+def why(record: TrialRecord, most: int = WHY) -> str:
+    """The reason of an outcome in at most ``most`` characters; the record holds all of it."""
+    reason = " ".join(record.outcome_reason.split())
+    reason = PREFIX.sub(
+        lambda found: (
+            ("" if found[1] == str(record.outcome) else f"{found[1]}, ") + f"rank {found[2]}: "
+        ),
+        reason,
+    )
+    if len(reason) <= most:
+        return reason
+    return reason[: most - 1].rsplit(" ", 1)[0] + " …"
 
 
 def objective_of(record: TrialRecord) -> Interval | None:

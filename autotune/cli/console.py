@@ -1,4 +1,7 @@
-"""The two consoles: results on stdout, talk on stderr; plain when not a terminal."""
+"""The two consoles: results on stdout, talk on stderr; plain when not a terminal.
+
+Neither reads markup: what a trial printed may hold brackets, and is shown as it is.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+WARN = "bold yellow"
+
+
 @functools.cache
 def out() -> Console:
     """The console of results."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(
+        file=sys.stdout, highlight=False, markup=False, soft_wrap=not sys.stdout.isatty()
+    )
 
 
 @functools.cache
@@ -24,7 +32,9 @@ def talk() -> Console:
     """The console of everything else."""
     from rich.console import Console
 
-    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return Console(
+        file=sys.stderr, highlight=False, markup=False, soft_wrap=not sys.stderr.isatty()
+    )
 
 
 def print_json(value: Any) -> None:

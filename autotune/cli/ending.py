@@ -23,17 +23,19 @@ def print_opening(study: Study, setting: Setting) -> None:
     talk = console.talk()
     legal = setting.legal
     talk.print(
-        f"Study [bold]{study.name}[/bold]: {setting.space.name}, {len(legal):,} legal configs "
+        f"Study {study.name}: {setting.space.name}, {len(legal):,} legal configs "
         f"of {legal.raw_points:,} points",
+        style="bold",
         soft_wrap=False,
     )
     cluster = setting.space.cluster
     if setting.options.simulated:
-        talk.print(f"[bold yellow]{SIMULATED}[/bold yellow]", soft_wrap=False)
+        talk.print(SIMULATED, style=console.WARN, soft_wrap=False)
     if setting.made_smaller:
         talk.print(
-            f"[bold yellow]NO GPU HERE: real training, of a smaller job than "
-            f"{setting.space.name} stands for: {setting.space.description}[/bold yellow]"
+            f"NO GPU HERE: real training, of a smaller job than {setting.space.name} stands for: "
+            f"{setting.space.description}",
+            style=console.WARN,
         )
     if cluster.hardware is not None:
         talk.print(
@@ -42,7 +44,9 @@ def print_opening(study: Study, setting: Setting) -> None:
         )
     if setting.space.contract.search:
         opted = ", ".join(setting.space.contract.search)
-        talk.print(f"[bold yellow]Opted in: {opted} may change, and with it what is learned.[/]")
+        talk.print(
+            f"Opted in: {opted} may change, and with it what is learned.", style=console.WARN
+        )
     talk.print(f"Files: {study.paths.folder}", soft_wrap=True)
 
 
@@ -68,7 +72,7 @@ def print_ending(
         + (" simulated" if setting.options.simulated else "")
     )
     if setting.options.simulated:
-        out.print(f"[bold yellow]{SIMULATED}[/bold yellow]")
+        out.print(SIMULATED, style=console.WARN)
     print(f"Files: {study.paths.folder}")
     _print_next(study.name, setting, found, interrupted)
 
@@ -77,15 +81,16 @@ def _print_standing(setting: Setting, found: Result, metric: str) -> None:
     out = console.out()
     if found.winner is None:
         out.print(
-            "[bold red]No config may win:[/bold red] none ran to its end with enough "
-            "measured steps. `autotune logs TRIAL` shows what each one said."
+            "No config may win: none ran to its end with enough measured steps. "
+            "`autotune logs TRIAL` shows what each one said.",
+            style="bold red",
         )
         return
     out.print(_comparison(found, metric))
     if found.baseline is None:
-        out.print("[bold yellow]The baseline failed, so there is no gain to state.[/bold yellow]")
+        out.print("The baseline failed, so there is no gain to state.", style=console.WARN)
     else:
-        out.print(f"Gain over the baseline: [bold]{figures.gain(found.gain)}[/bold]")
+        out.print(f"Gain over the baseline: {figures.gain(found.gain)}", style="bold")
     if found.ties:
         tied = ", ".join("trial " + "/".join(map(str, tie.numbers)) for tie in found.ties[:5])
         out.print(f"A tie: {tied} cannot be told apart from the winner at 95%.")

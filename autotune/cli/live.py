@@ -42,7 +42,7 @@ class Board:
 
     def label(self, record: TrialRecord) -> str:
         """What a trial changes against the baseline."""
-        return views.label(record, views.baseline_values(self.records))
+        return figures.label(record, views.baseline_values(self.records))
 
     def searched(self) -> int:
         """Trials that count toward the budget."""
@@ -89,7 +89,7 @@ class PlainLines:
         )
         print(
             f"trial {record.number} {self.board.label(record)}: {record.outcome}{shown}"
-            f" ({record.outcome_reason}) | {self.board.summary()}",
+            f" ({figures.why(record)}) | {self.board.summary()}",
             file=sys.stderr,
             flush=True,
         )
@@ -143,7 +143,7 @@ class LiveScreen:
 
     def message(self, text: str) -> None:
         """Printed above the screen."""
-        self._live.console.print(f"[yellow]{text}[/yellow]")
+        self._live.console.print(text, style="yellow")
 
     def _screen(self) -> RenderableType:
         from rich.console import Group

@@ -110,10 +110,10 @@ def trial_table(
     for record in records:
         table.add_row(
             str(record.number),
-            label(record, baseline),
+            figures.label(record, baseline),
             figures.number(o.value) if (o := figures.objective_of(record)) else "",
             outcome_text(record),
-            record.outcome_reason or record.reason,
+            figures.why(record) or record.reason,
         )
     return table
 
@@ -121,31 +121,6 @@ def trial_table(
 def baseline_values(records: Sequence[TrialRecord]) -> Mapping[str, Any] | None:
     """The baseline's parameters; None before it was chosen."""
     return next((record.values for record in records if record.kind == "baseline"), None)
-
-
-def label(record: TrialRecord, baseline: Mapping[str, Any] | None = None) -> str:
-    """What a trial changes against the baseline, in short names; its kind where it is special."""
-    changed = [
-        short(name, value)
-        for name, value in record.values.items()
-        if baseline is None or (value or None) != (baseline.get(name) or None)
-    ]
-    words = " ".join(word for word in changed if word)
-    if record.kind == "search":
-        return words or "as the baseline"
-    return f"{record.kind}: {words}" if words else record.kind
-
-
-def short(name: str, value: Any) -> str:
-    """One value in short: tp4, recompute=none, +sp, -overlap_grad_reduce; inactive ones vanish."""
-    from autotune.config import SHORT_NAMES
-
-    word = SHORT_NAMES.get(name, name)
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return f"+{word}" if value else f"-{word}"
-    return f"{word}{value}" if isinstance(value, int) and word != name else f"{word}={value}"
 
 
 STYLES = {Outcome.OK: "green", Outcome.OOM_GPU: "yellow", Outcome.CANCELLED: "dim"}

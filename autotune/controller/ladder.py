@@ -16,18 +16,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from autotune import figures
 from autotune.config import ParameterValue
 from autotune.controller.agenda import Over, Task
 from autotune.controller.setting import Setting
 from autotune.controller.standing import Standing, ratio, standings
 from autotune.errors import BadInput
 from autotune.study.record import Study
-from autotune.trial import Interval, Outcome, TrialRecord
+from autotune.trial import Interval, Outcome, Prediction, TrialRecord
 
 Role = Literal["baseline", "step", "without"]
 NOTE = "ladder"
-REASON = 100
-"""How much of a failed rung's reason is told; the trial holds all of it."""
+LIKELY = 0.5
+"""A config this likely to fit may stand on the path."""
+MOST_TOGETHER, MOST_UNDONE = 5, 3
+"""No more changes than these are made together to avoid a likely failure, or are undone."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Rung:
     """One config of the ladder: after a step, or the winner without one change.
 
     ``changed`` names the parameters changed (or undone) together; more than one where no
-    config between is legal.
+    config between is legal, or all between are expected to run out of memory.
     """
 
     role: Role
@@ -78,17 +81,36 @@ def plan_ladder(setting: Setting, study: Study) -> tuple[Rung, ...]:
     start, goal = _complete(setting, base.values), _complete(setting, found.winner.values)
     if start == goal:
         raise BadInput(f"study {study.name!r}: the baseline is the winner; no change to explain")
-    groups = _groups(setting, start, goal, _expected(setting))
+    groups = _groups(setting, start, goal, _expectation(setting, records))
     rungs = [_rung(setting, "baseline", (), start)]
     values = dict(start)
     for group in groups:
         values.update({name: goal[name] for name in group})
         rungs.append(_rung(setting, "step", group, values))
-    for group in groups:
+    alone = _undone(setting, start, goal) if len(groups) > 1 else []
+    for group in alone:
         undone = {**goal, **{name: start[name] for name in group}}
-        if len(groups) > 1 and setting.legal.find(undone) is not None:
-            rungs.append(_rung(setting, "without", group, undone))
+        rungs.append(_rung(setting, "without", group, undone))
     return tuple(rungs)
+
+
+def _undone(
+    setting: Setting, start: Mapping[str, ParameterValue], goal: Mapping[str, ParameterValue]
+) -> list[tuple[str, ...]]:
+    """The smallest groups that can be taken back from the winner, each change in one at most.
+
+    Whether they run is not asked: a change that the winner cannot run without has told so.
+    """
+    changed = [name for name in goal if goal[name] != start.get(name)]
+    found: list[tuple[str, ...]] = []
+    for size in range(1, min(MOST_UNDONE, len(changed) - 1) + 1):
+        for group in itertools.combinations(changed, size):
+            undone = {**goal, **{name: start[name] for name in group}}
+            if not any(set(group) & set(known) for known in found) and (
+                setting.legal.find(undone) is not None
+            ):
+                found.append(group)
+    return found
 
 
 def _complete(setting: Setting, values: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
@@ -108,22 +130,40 @@ def _rung(
     return Rung(role, changed, dict(config.values), config.hash)
 
 
-def _expected(setting: Setting) -> Callable[[int], float]:
-    """What orders the steps: the cost model's step time, unlikely fits last; 0 without one."""
-    if setting.cost_model is None:
-        return lambda _index: 0.0
-    costs = setting.cost_model.prepare(setting.legal.columns()).predict()
-    fits = costs.probability_fits(setting.cost_model.capacity_gib) >= 0.5
-    return lambda index: float(costs.step_time_s[index]) + (0.0 if fits[index] else 1e9)
+@dataclass(frozen=True, order=True)
+class _Expectation:
+    """What orders the steps, least first: what should run, then what should be fastest."""
+
+    doubt: float
+    step_time_s: float
+
+
+def _expectation(setting: Setting, records: Sequence[TrialRecord]) -> Callable[[int], _Expectation]:
+    """What is expected of a legal config by the cost model; whether it runs, where it was tried."""
+    costs = fits = None
+    if setting.cost_model is not None:
+        costs = setting.cost_model.prepare(setting.legal.columns()).predict()
+        fits = costs.probability_fits(setting.cost_model.capacity_gib)
+    ran = {record.config_hash: record.outcome for record in records if record.finished}
+
+    def expected(index: int) -> _Expectation:
+        outcome = ran.get(setting.legal.config(index).hash)
+        likely = float(fits[index]) if fits is not None else 1.0
+        if outcome is not None:
+            likely = float(outcome is Outcome.OK)
+        doubt = 0.0 if likely >= LIKELY else 1.0 - likely
+        return _Expectation(doubt, float(costs.step_time_s[index]) if costs is not None else 0.0)
+
+    return expected
 
 
 def _groups(
     setting: Setting,
     start: Mapping[str, ParameterValue],
     goal: Mapping[str, ParameterValue],
-    expected: Callable[[int], float],
+    expected: Callable[[int], _Expectation],
 ) -> list[tuple[str, ...]]:
-    """Changes in order, each as few parameters at once as keep every config legal."""
+    """Changes in order, each as few parameters at once as keep every config legal and running."""
     values = dict(start)
     left = [name for name in goal if goal[name] != start.get(name)]
     order = []
@@ -140,16 +180,21 @@ def _next_group(
     values: Mapping[str, ParameterValue],
     goal: Mapping[str, ParameterValue],
     left: Sequence[str],
-    expected: Callable[[int], float],
+    expected: Callable[[int], _Expectation],
 ) -> tuple[str, ...]:
+    """The smallest group that should run; failing that, the one least likely not to."""
+    doubtful = []
     for size in range(1, len(left)):
         legal = []
         for group in itertools.combinations(left, size):
             index = setting.legal.find({**values, **{name: goal[name] for name in group}})
             if index is not None:
                 legal.append((expected(index), left.index(group[0]), group))
-        if legal:
+        if legal and min(legal)[0].doubt == 0.0:
             return min(legal)[2]
+        doubtful += legal
+        if doubtful and size >= MOST_TOGETHER:
+            return min(doubtful)[2]
     return tuple(left)
 
 
@@ -212,7 +257,7 @@ def _gain(over: Standing | None, under: Standing | None, maximize: bool) -> Inte
 
 def _failure(rung: Rung, records: Sequence[TrialRecord]) -> str:
     last = [r for r in records if r.config_hash == rung.config_hash and r.finished]
-    return f"{last[-1].outcome}: {last[-1].outcome_reason[:REASON]}" if last else "not measured"
+    return f"{last[-1].outcome}: {figures.why(last[-1])}" if last else "not measured"
 
 
 def kept_ladder(study: Study) -> tuple[Rung, ...]:
@@ -249,5 +294,5 @@ class LadderAgenda:
         why = f"the winner without {changed}" if rung.role == "without" else f"after {changed}"
         reason = f"a rung of the ladder: {why}" if rung.changed else "the ladder's foot"
         predict = getattr(self._setting.proposer, "predict", None)
-        expected = predict(index) if predict else TrialRecord(0, {}, "").prediction
+        expected = predict(index) if predict else Prediction()
         return Task(config, "rung", reason, expected, alone=True)

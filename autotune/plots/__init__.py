@@ -4,8 +4,9 @@ A plot is a plain dict of plotly's figure format, so that a report needs no plot
 notebook makes a ``plotly.graph_objects.Figure`` of it.
 """
 
-from autotune.plots.configs import best_configs, feasibility, importance, throughput_and_memory
+from autotune.plots.configs import best_configs, importance, throughput_and_memory
 from autotune.plots.costs import ladder, predicted_and_observed, step_time
+from autotune.plots.feasible import feasibility
 from autotune.plots.figure import Plot
 from autotune.plots.progress import best_so_far, failures, timeline
 from autotune.plots.story import Story, story_of

@@ -1,27 +1,21 @@
-"""What the measured configs tell: memory against speed, what matters, what fits, what wins."""
+"""What the measured configs tell: memory against speed, what matters, what wins."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from autotune import figures
-from autotune.config import SHORT_NAMES
-from autotune.plots.figure import BAD, GOOD, MUTED, PLAIN, ROW_PX, Plot, figure
+from autotune.plots.figure import GOOD, MUTED, PLAIN, ROW_PX, Plot, figure, short_names
 from autotune.plots.story import Story
-from autotune.trial import Outcome, TrialRecord
+from autotune.trial import TrialRecord
 
 TOP = 10
+NEAR = 0.05
+NOT_THERE = -0.3
 ENOUGH_TRIALS = 20
 RESAMPLES = 300
-
-
-def _short(name: str) -> str:
-    return SHORT_NAMES.get(name, name)
 
 
 def throughput_and_memory(story: Story) -> Plot | None:
@@ -48,13 +42,32 @@ def throughput_and_memory(story: Story) -> Plot | None:
              "text": [f"trial {record.number}" for record, _, _ in part],
              "marker": {"color": colour, "size": 11 if is_winner else 7}}
         )  # fmt: skip
-    least = min(memory for _, memory, _ in rows if memory is not None)
-    most = max(memory for _, memory, _ in rows if memory is not None)
     return Plot(
         "Does speed cost memory?",
-        f"Measured configs peak between {figures.number(least)} and {figures.number(most)} GiB a "
-        "GPU; bars are 95% intervals.",
+        _memory_answer(story) + " Bars are 95% intervals.",
         figure(data, "peak memory, GiB a GPU", story.unit),
+    )
+
+
+def _memory_answer(story: Story) -> str:
+    """The winner's peak, and the leanest config that is nearly as good."""
+    peaks = [
+        (s, s.record.measurement.peak_memory_gib)
+        for s in story.ranked
+        if s.record.measurement and s.record.measurement.peak_memory_gib is not None
+    ]
+    best, top = peaks[0]
+    near = [row for row in peaks if abs(row[0].objective.value / best.objective.value - 1) <= NEAR]
+    lean, least = min(near, key=lambda row: row[1])
+    if least > (1 - NEAR) * top:
+        return (
+            f"The best measured config peaks at {figures.number(top)} GiB a GPU; none within "
+            f"{NEAR:.0%} of it needs much less."
+        )
+    off = abs(lean.objective.value / best.objective.value - 1)
+    return (
+        f"Little: the best measured config peaks at {figures.number(top)} GiB a GPU, and trial "
+        f"{lean.record.number}, {off:.1%} behind it, at {figures.number(least)} GiB."
     )
 
 
@@ -73,20 +86,26 @@ def best_configs(story: Story) -> Plot | None:
         data.append(
             {"type": "scatter", "mode": "lines+markers" + ("+text" if first else ""),
              "x": [places[name][value] for name, value in zip(names, shown, strict=True)],
-             "y": [_short(name) for name in names], "text": shown,
+             "y": [short_names([name]) for name in names], "text": shown,
              "textposition": "top center", "name": f"trial {standing.record.number}",
              "hovertemplate": "%{y} = %{text}<extra>" + figures.interval(standing.objective)
                               + "</extra>",
              "line": {"color": GOOD if first else MUTED, "width": 4 if first else 1}}
         )  # fmt: skip
     same = [n for n in names if len({str(s.values.get(n)) for s in top}) == 1]
-    said = ", ".join(f"{_short(n)} {figures.shown(top[0].values.get(n))}" for n in same[::-1])
-    ticks = {"tickvals": [-0.15, 0, 1], "ticktext": ["n/a", "lowest", "highest"]}
+    said = ", ".join(
+        f"{short_names([n])} {figures.shown(top[0].values.get(n))}" for n in same[::-1]
+    )
+    ticks = {
+        "tickangle": 0,
+        "tickvals": [NOT_THERE, 0, 1],
+        "ticktext": ["n/a", "lowest", "highest"],
+    }
     return Plot(
         f"What do the best {len(top)} configs have in common?",
         f"All share {said}." if said else "No parameter has the same value in all of them.",
         figure(data, height=80 + 2 * ROW_PX * len(names), showlegend=False,
-               xaxis={**ticks, "range": [-0.25, 1.15]}, yaxis={"type": "category"}),
+               xaxis={**ticks, "range": [NOT_THERE - 0.15, 1.15]}, yaxis={"type": "category"}),
     )  # fmt: skip
 
 
@@ -96,7 +115,7 @@ def _places(records: Sequence[TrialRecord], name: str) -> dict[str, float]:
     ordered = sorted(values, key=lambda v: (isinstance(v, str), v if not isinstance(v, str) else 0))
     span = max(1, len(ordered) - 1)
     found = {figures.shown(value): at / span for at, value in enumerate(ordered)}
-    return {**found, figures.shown(None): -0.15}
+    return {**found, figures.shown(None): NOT_THERE}
 
 
 def importance(story: Story) -> Plot | None:
@@ -117,7 +136,7 @@ def importance(story: Story) -> Plot | None:
         keys = [str(standing.values.get(name)) for standing in rows]
         codes = np.unique(keys, return_inverse=True)[1]
         low, high = np.quantile([_share(y[s], codes[s]) for s in samples], [0.05, 0.95])
-        found.append((_share(y, codes), float(low), float(high), _short(name)))
+        found.append((_share(y, codes), float(low), float(high), short_names([name])))
     found.sort()
     bars = {"type": "bar", "orientation": "h", "y": [row[3] for row in found],
             "x": [row[0] for row in found], "marker": {"color": PLAIN},
@@ -130,7 +149,7 @@ def importance(story: Story) -> Plot | None:
         "Which parameters matter?",
         f"{best[3]} alone goes with {best[0]:.0%} of the differences ({best[1]:.0%} to "
         f"{best[2]:.0%}); " + ("it stands out." if sure else "others may matter as much."),
-        figure([bars], "share of the differences, 90% interval", height=80 + ROW_PX * len(found),
+        figure([bars], "share of the differences", height=80 + ROW_PX * len(found),
                showlegend=False, xaxis={"tickformat": ".0%", "rangemode": "tozero"}),
     )  # fmt: skip
 
@@ -145,56 +164,3 @@ def _share(y: np.ndarray, codes: np.ndarray) -> float:
         return 0.0
     within = (total - between) / free
     return max(0.0, (between - (len(groups) - 1) * within) / (total + within))
-
-
-def feasibility(story: Story) -> Plot | None:
-    """Share of trials that fit, over the two parameters that tell it best."""
-    told = [r for r in story.records if r.outcome in (Outcome.OK, Outcome.OOM_GPU)]
-    if len({record.outcome for record in told}) < 2 or len(story.varied) < 2:
-        return None
-    pairs = itertools.combinations(story.varied, 2)
-    first, second = min(pairs, key=lambda pair: _mixed(told, *pair))
-    cells = _cells(told, first, second)
-    xs = list(_places(list(told), first))
-    ys = list(_places(list(told), second))
-    xs, ys = ([v for v in axis if any(v == cell[i] for cell in cells)]
-              for i, axis in enumerate((xs, ys)))  # fmt: skip
-    shares = [[_fit_share(cells.get((x, y))) for x in xs] for y in ys]
-    texts = [[_fit_text(cells.get((x, y))) for x in xs] for y in ys]
-    heat = {"type": "heatmap", "x": [f"{v}" for v in xs], "y": [f"{v}" for v in ys], "z": shares,
-            "text": texts, "texttemplate": "%{text}", "zmin": 0, "zmax": 1, "showscale": False,
-            "xgap": 2, "ygap": 2, "hoverongaps": False,
-            "colorscale": [[0, BAD], [0.5, "#f3e3b3"], [1, GOOD]]}  # fmt: skip
-    fits = sum(record.outcome is Outcome.OK for record in told)
-    return Plot(
-        "What fits into memory?",
-        f"{fits} of {len(told)} trials fit; {_short(first)} and {_short(second)} tell it best. "
-        "Cells say how many fit; empty ones were not tried.",
-        figure([heat], first, second, xaxis={"type": "category"}, yaxis={"type": "category"}),
-    )
-
-
-def _cells(told: list[TrialRecord], first: str, second: str) -> dict[tuple[str, str], list[bool]]:
-    cells: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for record in told:
-        key = (figures.shown(record.values.get(first)), figures.shown(record.values.get(second)))
-        cells[key].append(record.outcome is Outcome.OK)
-    return cells
-
-
-def _mixed(told: list[TrialRecord], first: str, second: str) -> float:
-    """How mixed the cells are (entropy, weighted), with a price for each cell."""
-    cells = _cells(told, first, second).values()
-    return sum(len(cell) * _entropy(sum(cell) / len(cell)) for cell in cells) + 0.7 * len(cells)
-
-
-def _entropy(share: float) -> float:
-    return -sum(p * math.log(p) for p in (share, 1 - share) if p > 0)
-
-
-def _fit_share(cell: list[bool] | None) -> float | None:
-    return sum(cell) / len(cell) if cell else None
-
-
-def _fit_text(cell: list[bool] | None) -> str:
-    return f"{sum(cell)} of {len(cell)}" if cell else ""

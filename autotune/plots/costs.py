@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 
 from autotune import figures
-from autotune.config import SHORT_NAMES
-from autotune.plots.figure import ACCENT, BAD, GOOD, MUTED, PLAIN, Plot, figure
+from autotune.plots.figure import (
+    ACCENT,
+    BAD,
+    GOOD,
+    LEGEND,
+    MUTED,
+    PLAIN,
+    Plot,
+    figure,
+    log_axis,
+    short_names,
+)
 from autotune.plots.story import Story
+
+SEEN = 0.02
+OTHER = "other"
 
 
 def ladder(story: Story) -> Plot | None:
@@ -23,28 +37,28 @@ def ladder(story: Story) -> Plot | None:
             base.append(before)
             length.append(0.0)
             colours.append(BAD)
-            text.append(item.failure.split(":")[0])
+            text.append(f"{item.failure.split(':')[0]}: no figure")
             continue
         value = item.objective.value
         base.append(before)
         length.append(value - before)
         rises = (value >= before) == story.maximize
         colours.append(MUTED if at == 0 else GOOD if rises else BAD)
-        text.append(figures.number(value) + (f" ({item.gain.value:.2f}x)" if item.gain else ""))
+        text.append(f"{item.gain.value:.2f}x" if item.gain else figures.number(value))
         before = value
     bars = {"type": "bar", "orientation": "h", "y": names, "x": length, "base": base,
             "text": text, "marker": {"color": colours},
-            "textposition": ["auto" if m.objective else "outside" for m in steps]}  # fmt: skip
+            "textposition": ["inside", *["outside"] * (len(steps) - 1)]}  # fmt: skip
     good = [m for m in steps[1:] if m.gain is not None]
     best = max(good, key=lambda m: m.gain.value if m.gain else 0.0, default=None)
     said = "No step has a gain."
     if best is not None:
-        said = f"The largest step is {', '.join(best.rung.changed)}: {figures.gain(best.gain)}."
+        said = f"The largest step is {short_names(best.rung.changed)}: {figures.gain(best.gain)}."
     return Plot(
         "Which change bought what?",
         f"{said} Every bar was measured; gains along a path depend on its order, see the table.",
         figure([bars], story.unit, height=90 + 40 * len(names), showlegend=False,
-               xaxis={"range": [0, 1.3 * max(m.objective.value for m in steps if m.objective)]},
+               xaxis={"range": [0, 1.25 * max(m.objective.value for m in steps if m.objective)]},
                yaxis={"autorange": "reversed", "type": "category"}),
     )  # fmt: skip
 
@@ -52,63 +66,86 @@ def ladder(story: Story) -> Plot | None:
 def _rung_name(at: int, changed: tuple[str, ...]) -> str:
     if at == 0:
         return "baseline"
-    names = [SHORT_NAMES.get(name, name) for name in changed]
-    return f"{at}. {names[0]}" + (f" (+{len(names) - 1})" if len(names) > 1 else "")
+    more = f" (+{len(changed) - 1})" if len(changed) > 1 else ""
+    return f"{at}. {short_names(changed[:1])}{more}"
 
 
 def step_time(story: Story) -> Plot | None:
     """Seconds of one step by part, as the cost model splits it, baseline beside winner."""
     if not story.breakdown:
         return None
+    breakdown = {name: _large_parts(row) for name, row in story.breakdown.items()}
     parts = sorted(
-        {part for row in story.breakdown.values() for part in row},
-        key=lambda part: -max(row.get(part, 0.0) for row in story.breakdown.values()),
+        {part for row in breakdown.values() for part in row},
+        key=lambda part: (part == OTHER, -max(row.get(part, 0.0) for row in breakdown.values())),
     )
-    configs = list(story.breakdown)[::-1]
+    configs = list(breakdown)[::-1]
     colours = [PLAIN, ACCENT, GOOD, BAD, "#7a5fa8", "#4fa3a5", MUTED, "#6b4c35", "#c37aa8"]
     data = [
         {"type": "bar", "orientation": "h", "name": part.replace("_", " "), "y": configs,
-         "x": [story.breakdown[config].get(part, 0.0) for config in configs],
+         "x": [breakdown[config].get(part, 0.0) for config in configs],
          "marker": {"color": colours[at % len(colours)]}}
         for at, part in enumerate(parts)
     ]  # fmt: skip
-    name, row = list(story.breakdown.items())[-1]
+    name, row = list(breakdown.items())[-1]
     largest = max(row, key=lambda part: row[part])
     return Plot(
         "Where does the time of a step go?",
         f"By the cost model (predicted, not measured), {largest.replace('_', ' ')} takes "
         f"{row[largest] / sum(row.values()):.0%} of the {name}'s step.",
-        figure(data, "seconds a step, predicted", barmode="stack", height=300),
+        figure(
+            data,
+            "seconds a step, predicted",
+            barmode="stack",
+            height=300,
+            legend={**LEGEND, "traceorder": "normal"},
+        ),
     )
+
+
+def _large_parts(row: Mapping[str, float]) -> dict[str, float]:
+    """Parts by seconds; those too short to be seen are summed."""
+    whole = sum(row.values())
+    large = {part: seconds for part, seconds in row.items() if seconds >= SEEN * whole}
+    rest = whole - sum(large.values())
+    return {**large, OTHER: rest} if rest > 0 else large
 
 
 def predicted_and_observed(story: Story) -> Plot | None:
     """Step times expected when trials were chosen against what was measured."""
     rows = [
-        (r.prediction, r.measurement.step_time_s, r.number)
-        for r in story.good
-        if r.measurement is not None and r.prediction.step_time_s is not None
+        (record.number, record.prediction, record.measurement.step_time_s.value)
+        for record in story.good
+        if record.measurement is not None and record.prediction.step_time_s is not None
     ]
     if len(rows) < 3:
         return None
-    expected = [prediction.step_time_s or 0.0 for prediction, _, _ in rows]
-    seen = [interval.value for _, interval, _ in rows]
-    off = statistics.median(abs(a / b - 1) for a, b in zip(expected, seen, strict=True))
+    seen = [value for _, _, value in rows]
+    expected = [prediction.step_time_s or 0.0 for _, prediction, _ in rows]
+    low = [p.step_time_low_s or e for (_, p, _), e in zip(rows, expected, strict=True)]
+    high = [p.step_time_high_s or e for (_, p, _), e in zip(rows, expected, strict=True)]
+    off = statistics.median(abs(e / s - 1) for e, s in zip(expected, seen, strict=True))
+    held = sum(a <= s <= b for a, s, b in zip(low, seen, high, strict=True))
     ends = [min(expected + seen), max(expected + seen)]
-    high = [(p.step_time_high_s or e) - e for (p, _, _), e in zip(rows, expected, strict=True)]
-    low = [e - (p.step_time_low_s or e) for (p, _, _), e in zip(rows, expected, strict=True)]
     data = [
         {"type": "scatter", "mode": "lines", "name": "as expected", "x": ends, "y": ends,
          "line": {"color": MUTED, "dash": "dash"}},
-        {"type": "scatter", "mode": "markers", "name": "trials", "x": seen, "y": expected,
-         "text": [f"trial {number}" for _, _, number in rows],
-         "error_y": {"type": "data", "symmetric": False, "thickness": 1,
-                     "array": high, "arrayminus": low},
+        {"type": "scatter", "mode": "markers", "name": "trials, with the band expected",
+         "x": seen, "y": expected, "text": [f"trial {number}" for number, _, _ in rows],
+         "error_y": {"type": "data", "symmetric": False, "thickness": 1, "width": 0,
+                     "array": [b - e for b, e in zip(high, expected, strict=True)],
+                     "arrayminus": [e - a for e, a in zip(expected, low, strict=True)]},
          "marker": {"color": PLAIN, "size": 8}},
     ]  # fmt: skip
     return Plot(
         "Can its expectations be trusted?",
         f"Half of the {len(rows)} expectations, each made before its trial, were within "
-        f"{off:.1%} of what was measured.",
-        figure(data, "measured, s/step", "expected, s/step"),
+        f"{off:.1%} of what was measured; {held} of {len(rows)} bands held it.",
+        figure(
+            data,
+            "measured, s/step",
+            "expected, s/step",
+            xaxis=log_axis(seen),
+            yaxis=log_axis([*low, *high]),
+        ),
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autotune.config import SHORT_NAMES
+
 GOOD, PLAIN, BAD, ACCENT, MUTED = "#1a7f5a", "#3b6fb6", "#c2462d", "#d98e04", "#9aa3ad"
 ROW_PX = 26
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,23 @@ class Plot:
     question: str
     answer: str
     figure: dict[str, Any]
+
+
+def short_names(names: Iterable[str]) -> str:
+    """Parameters as people call them: tp, pp, recompute."""
+    return ", ".join(SHORT_NAMES.get(name, name) for name in names)
+
+
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis with ticks at 1, 2, 5, 10, ...; a plain one where it would have few."""
+    low, high = min(values), max(values)
+    if low <= 0 or high < 4 * low:
+        return {}
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return {
+        "type": "log",
+        "tickvals": [step * 10.0**decade for decade in decades for step in (1, 2, 5)],
+    }
 
 
 def figure(
@@ -37,7 +59,7 @@ def figure(
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#24292f"},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "legend": LEGEND,
         "hovermode": "closest",
     }
     return {"data": data, "layout": {**look, **axes, **layout}}

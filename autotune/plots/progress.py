@@ -16,7 +16,7 @@ def best_so_far(story: Story) -> Plot | None:
     hours, spent = [], 0.0
     values, best, labels = [], [], []
     top: float | None = None
-    for record in story.records:
+    for record in story.searched:
         spent += record.gpu_seconds / 3600
         objective = figures.objective_of(record)
         if objective is None:
@@ -45,7 +45,7 @@ def best_so_far(story: Story) -> Plot | None:
     return Plot(
         "How fast did the search find it?",
         f"The best single measurement, {figures.number(best[-1])} {story.unit}, came after "
-        f"{figures.number(reached)} of {figures.number(story.gpu_hours)} GPU-hours.",
+        f"{figures.number(reached)} of {figures.number(spent)} GPU-hours.",
         figure(data, "GPU-hours spent", story.unit, yaxis={"rangemode": "tozero"}),
     )
 
@@ -71,7 +71,7 @@ def failures(story: Story) -> Plot | None:
 def timeline(story: Story) -> Plot | None:
     """When each trial ran, a row per node (wall clock of the controller)."""
     spans = []
-    for record in story.records:
+    for record in story.searched:
         try:
             start = datetime.fromisoformat(record.started_at)
             end = datetime.fromisoformat(record.ended_at)
@@ -91,7 +91,7 @@ def timeline(story: Story) -> Plot | None:
              "base": [(row[1] - first).total_seconds() for row in rows],
              "x": [row[2] for row in rows], "text": [str(row[3].number) for row in rows],
              "hovertext": [f"trial {r[3].number}: {r[3].outcome}" for r in rows],
-             "textposition": "inside", "constraintext": "none", "textangle": 0,
+             "textposition": "inside", "insidetextanchor": "middle", "textangle": 0,
              "marker": {"color": colour, "line": {"color": "#ffffff", "width": 1}}}
         )  # fmt: skip
     whole = max((start - first).total_seconds() + length for _, start, length, _ in spans)
@@ -102,5 +102,6 @@ def timeline(story: Story) -> Plot | None:
         f"node{'s' if len(nodes) > 1 else ''} (real time"
         f"{', sped up by the simulation' if story.simulated else ''}).",
         figure(data, "seconds since the first trial", barmode="overlay",
+               uniformtext={"mode": "hide", "minsize": 9},
                height=140 + 2 * ROW_PX * len(nodes)),
     )  # fmt: skip

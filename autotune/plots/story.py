@@ -7,14 +7,49 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autotune import figures
 from autotune.controller.ladder import Measured, kept_ladder, measured
 from autotune.controller.setting import Options, Setting, prepare_space
 from autotune.controller.standing import Result, Standing, result, standings
 from autotune.errors import AutotuneError
-from autotune.space import load_space
+from autotune.space import LegalSet, load_space
 from autotune.study.record import Study
 from autotune.trial import Outcome, TrialRecord
+
+
+@dataclass(frozen=True)
+class MemoryMap:
+    """What the cost model expects to fit, of every legal config."""
+
+    rows: LegalSet
+    likely: NDArray[np.bool_]
+
+    @property
+    def legal(self) -> int:
+        """How many configs are legal."""
+        return len(self.rows)
+
+    @property
+    def fitting(self) -> int:
+        """How many of them are likely to fit."""
+        return int(self.likely.sum())
+
+    def cells(self, first: str, second: str) -> dict[tuple[str, str], tuple[int, int]]:
+        """Legal configs and how many of them are likely to fit, by two parameters' values."""
+        columns = [self.rows.codes[:, list(self.rows.names).index(n)] for n in (first, second)]
+        pairs, inverse = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+        counts = np.bincount(inverse.ravel())
+        fits = np.bincount(inverse.ravel(), weights=self.likely).astype(int)
+        return {
+            (self._shown(first, a), self._shown(second, b)): (int(count), int(fit))
+            for (a, b), count, fit in zip(pairs, counts, fits, strict=True)
+        }
+
+    def _shown(self, name: str, code: int) -> str:
+        return figures.shown(self.rows.choices[name][code] if code >= 0 else None)
 
 
 @dataclass(frozen=True)
@@ -31,6 +66,7 @@ class Story:
     breakdown: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     legal: int | None = None
+    memory: MemoryMap | None = None
 
     @property
     def unit(self) -> str:
@@ -45,7 +81,12 @@ class Story:
     @property
     def gpu_hours(self) -> float:
         """What all trials cost."""
-        return sum(record.gpu_seconds for record in self.records) / 3600
+        return gpu_hours(self.records)
+
+    @property
+    def searched(self) -> list[TrialRecord]:
+        """Trials of the search and its final, without the rungs measured afterwards."""
+        return [record for record in self.records if record.kind != "rung"]
 
     @cached_property
     def found(self) -> Result:
@@ -74,6 +115,11 @@ class Story:
         return [n for n in names if len({str(r.values.get(n)) for r in self.records}) > 1]
 
 
+def gpu_hours(records: Sequence[TrialRecord]) -> float:
+    """What some trials cost."""
+    return sum(record.gpu_seconds for record in records) / 3600
+
+
 def story_of(study: Study) -> Story:
     """Read a study; what needs its space or cost model is left out where those do not load."""
     records = [record for record in study.records() if record.finished]
@@ -84,7 +130,7 @@ def story_of(study: Study) -> Story:
         "nodes": ", ".join(sorted({node for r in records for node in r.nodes})) or "n/a",
     }
     breakdown: dict[str, dict[str, float]] = {}
-    legal = None
+    legal = memory = None
     try:
         options = Options.from_json(study.settings["options"])
         setting = prepare_space(load_space(str(study.paths.space)), options)
@@ -93,6 +139,7 @@ def story_of(study: Study) -> Story:
     else:
         legal = len(setting.legal)
         facts.update(_facts(setting))
+        memory = _memory_map(setting)
         found = result(records, maximize)
         for name, standing in (("baseline", found.baseline), ("winner", found.winner)):
             if standing is not None:
@@ -108,7 +155,16 @@ def story_of(study: Study) -> Story:
         {name: parts for name, parts in breakdown.items() if parts},
         facts,
         legal,
+        memory,
     )
+
+
+def _memory_map(setting: Setting) -> MemoryMap | None:
+    if setting.cost_model is None:
+        return None
+    costs = setting.cost_model.prepare(setting.legal.columns()).predict()
+    likely = costs.probability_fits(setting.cost_model.capacity_gib) >= 0.5
+    return MemoryMap(setting.legal, np.asarray(likely))
 
 
 def _facts(setting: Setting) -> dict[str, str]:

@@ -43,6 +43,7 @@ def html(story: Story) -> str:
         changes=words.changes(story),
         plots=list(plots.items()),
         rungs=words.rung_rows(story),
+        undone=words.undone_rows(story),
         left_out=", ".join(name.replace("_", " ") for name in PLOTS if name not in plots),
         failed=story.failed,
         trials=[words.trial_row(record) for record in story.records],
@@ -75,9 +76,8 @@ def markdown(story: Story) -> str:
         lines += [SIMULATED, ""]
     lines += [" ".join(words.summary(story)), ""]
     lines += _table(("parameter", "baseline", "winner"), words.changes(story))
-    lines += _table(
-        ("change", story.unit, "gain of this step", "taken back alone"), words.rung_rows(story)
-    )
+    lines += _table(("change", story.unit, "gain of this step"), words.rung_rows(story))
+    lines += _table(("taken back alone from the winner", "it bought"), words.undone_rows(story))
     lines += [
         f"- {plot.question} {plot.answer}" for make in PLOTS.values() if (plot := make(story))
     ]

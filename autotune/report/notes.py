@@ -68,7 +68,7 @@ def outcome(record: TrialRecord, metric: str) -> str:
     measured = record.measurement
     objective = figures.objective_of(record)
     if objective is None or measured is None:
-        return f"{record.outcome or 'still running'}: {record.outcome_reason or 'no reason yet'}"
+        return f"{record.outcome or 'still running'}: {figures.why(record) or 'no reason yet'}"
     said = [
         f"{figures.interval(objective)} {figures.unit(metric)}",
         f"{figures.interval(measured.step_time_s)} s/step over {measured.steps_used} steps",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autotune import figures
-from autotune.config import Config
-from autotune.plots.story import Story
+from autotune.config import SHORT_NAMES
+from autotune.controller.ladder import Measured
+from autotune.plots.story import Story, gpu_hours
 from autotune.trial import TrialRecord
 
 
@@ -44,12 +47,19 @@ def summary(story: Story) -> list[str]:
         if found.ties:
             tied = ", ".join("/".join(map(str, tie.numbers)) for tie in found.ties[:5])
             said.append(f"A tie: trials {tied} cannot be told apart from the winner.")
-    legal = f" of {story.legal:,} legal configs" if story.legal else ""
+    legal = f" of {story.legal:,} legal configs" if story.legal else " configs"
+    searched = story.searched
     said.append(
-        f"The search measured {len({r.config_hash for r in story.records}):,}{legal} in "
-        f"{len(story.records)} trials and {figures.number(story.gpu_hours)} GPU-hours; "
+        f"The search tried {len({r.config_hash for r in searched}):,}{legal} in "
+        f"{len(searched)} trials and {figures.number(gpu_hours(searched))} GPU-hours; "
         f"it ended because {story.ended}."
     )
+    rungs = [record for record in story.records if record.kind == "rung"]
+    if rungs:
+        said.append(
+            f"Afterwards {len(rungs)} trials and {figures.number(gpu_hours(rungs))} GPU-hours "
+            "went into measuring which change bought what."
+        )
     return said
 
 
@@ -69,7 +79,12 @@ def changes(story: Story) -> list[tuple[str, str, str]]:
     """Parameters that the winner has otherwise than the baseline."""
     if story.found.winner is None or story.found.baseline is None:
         return []
-    return figures.changes(story.found.winner.values, story.found.baseline.values)
+    rows = figures.changes(story.found.winner.values, story.found.baseline.values)
+    return [(_with_short_name(name), before, after) for name, before, after in rows]
+
+
+def _with_short_name(name: str) -> str:
+    return f"{name} ({SHORT_NAMES[name]})" if name in SHORT_NAMES else name
 
 
 def trial_row(record: TrialRecord) -> tuple[str, str, str, str, str]:
@@ -79,28 +94,36 @@ def trial_row(record: TrialRecord) -> tuple[str, str, str, str, str]:
     objective = figures.objective_of(record)
     return (
         f"{record.number} {record.kind}",
-        Config(record.values).label.replace("_", " "),
+        figures.label(replace(record, kind="search")),
         figures.interval(objective) if objective else "",
         memory,
-        f"{record.outcome}: {record.outcome_reason[:120]}",
+        f"{record.outcome}: {figures.why(record)}",
     )
 
 
-def rung_rows(story: Story) -> list[tuple[str, str, str, str]]:
-    """The ladder: change, figure, gain of the step, gain when taken back alone."""
-    alone = {m.rung.changed: m for m in story.ladder if m.rung.role == "without"}
+def rung_rows(story: Story) -> list[tuple[str, str, str]]:
+    """The ladder: what changed, the figure, the gain over the last rung that has one."""
     rows = []
     for item in story.ladder:
         if item.rung.role == "without":
             continue
-        back = alone.get(item.rung.changed)
-        taken = "" if item.rung.role == "baseline" else "no legal config"
-        if back is not None:
-            taken = figures.gain(back.gain) if back.gain else back.failure.split(":")[0]
-        step = "" if item.rung.role == "baseline" else figures.gain(item.gain)
         name = ", ".join(
             f"{n} = {figures.shown(item.rung.values.get(n))}" for n in item.rung.changed
         )
-        shown = figures.interval(item.objective) if item.objective else item.failure.split(":")[0]
-        rows.append((name or "baseline", shown, step, taken))
+        shown = figures.interval(item.objective) if item.objective else _outcome(item)
+        step = "" if item.rung.role == "baseline" else figures.gain(item.gain)
+        rows.append((name or "baseline", shown, step))
     return rows
+
+
+def undone_rows(story: Story) -> list[tuple[str, str]]:
+    """What the winner gains over itself without one change, each taken back alone."""
+    return [
+        (", ".join(item.rung.changed), figures.gain(item.gain) if item.gain else _outcome(item))
+        for item in story.ladder
+        if item.rung.role == "without"
+    ]
+
+
+def _outcome(item: Measured) -> str:
+    return item.failure.split(":")[0]

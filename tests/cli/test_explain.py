@@ -47,6 +47,7 @@ def test_every_rung_is_measured_and_the_gains_multiply_to_the_whole(searched: Cl
     rungs = searched.json("explain", "s", "--yes")
     steps = [rung for rung in rungs if rung["role"] == "step"]
     assert [len(rung["changed"]) for rung in steps] == [1, 1, 1]
+    assert all(rung["objective"] for rung in steps), "what failed in the search is no rung"
     whole = math.prod(rung["gain"]["value"] for rung in steps if rung["gain"])
     assert steps[-1]["objective"]["value"] == pytest.approx(3300)
     assert whole == pytest.approx(3.3)
@@ -81,6 +82,8 @@ def test_one_trial_and_what_was_skipped(cli: Cli) -> None:
     cli("run", "--space", "steps.yaml", "--study", "s", "--sampler", "grid", "--trials", "3")
     said = cli("explain", "s", "--trial", "0").stdout
     assert "the baseline, measured first" in said and "tokens/s" in said
+    assert cli("explain", "s:0").stdout == said
+    assert "STUDY:N" in cli("explain", "s:x", expect=2).stderr
     assert "5 of 8 legal configs were not run" in cli("explain", "s", "--skipped").stdout
     assert len(cli.json("explain", "s", "--skipped")) == 5
     cli("explain", "s", "--trial", "99", expect=2)

@@ -13,12 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from autotune import figures
 from autotune.plots import PLOTS, story_of
+from autotune.report.formats import HERE
 from autotune.study.paths import StudyPaths
 from autotune.study.record import Study
+from autotune.trial import Outcome, TrialRecord
 from tests.controller.conftest import Cli, cli
 
 __all__ = ["cli"]
+
+STATIC = HERE / "static"
 
 RUN = ("run", "--space", "job.yaml", "--study", "s", "--sampler", "grid")
 EVIL = "</script><script>document.title='pwned'</script>"
@@ -71,10 +76,30 @@ def test_every_plot_asks_and_answers_and_is_a_figure_plotly_accepts(cli: Cli) ->
 
 
 def test_nothing_of_a_log_becomes_markup(cli: Cli) -> None:
-    cli.write("train.py", f"import sys\nsys.exit({EVIL!r})\n")
-    cli(*RUN, "--trials", "1", expect=1)
+    """Neither in the page nor in a terminal, where brackets would be rich's."""
+    said = f"RuntimeError: [rank3] [/bold] {EVIL}"
+    cli.write("train.py", f"import sys\nsys.exit({said!r})\n")
+    ended = cli(*RUN, "--trials", "1", expect=1)
     page = _page(cli)
     assert EVIL not in page
+    assert "[rank3] [/bold]" in ended.stdout + cli("status", "s").stdout
+
+
+def test_reasons_are_short_and_say_each_thing_once() -> None:
+    told = "oom_gpu (rank 0, 1): [rank1]: torch.OutOfMemoryError: " + "CUDA out of memory " * 20
+    record = TrialRecord(0, {}, "", outcome=Outcome.OOM_GPU, outcome_reason=told)
+    assert figures.why(record).startswith("rank 0, 1: torch.OutOfMemoryError: CUDA")
+    assert len(figures.why(record)) <= figures.WHY
+    other = TrialRecord(0, {}, "", outcome=Outcome.CRASH, outcome_reason="nccl (rank 2): gone")
+    assert figures.why(other) == "nccl, rank 2: gone"
+
+
+def test_the_bundle_is_the_one_plotly_py_speaks_to() -> None:
+    offline = pytest.importorskip("plotly.offline")
+    ours = (STATIC / "plotly-cartesian.min.js").read_text(encoding="utf-8")[:2000]
+    found = re.search(r"plotly\.js \(cartesian[^)]*\) v(\d+)\.", ours)
+    assert found is not None, ours[:200]
+    assert offline.get_plotlyjs_version().split(".")[0] == found.group(1)
 
 
 def test_a_browser_draws_it(cli: Cli, tmp_path: Path) -> None:

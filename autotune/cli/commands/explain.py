@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autotune.cli.options import Json, Storage, StudyName, open_study
+from autotune.cli.options import Json, Storage, open_study
+from autotune.config import SHORT_NAMES
 from autotune.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from autotune.study.record import Study
 
 SKIPPED_SHOWN = 20
-BAR = 30
+BAR = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -28,15 +29,20 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    study: StudyName,
-    trial: Annotated[int | None, typer.Option(help="Explain one trial instead.")] = None,
+    study: Annotated[str, typer.Argument(help="A study, or STUDY:N for its trial N.")],
+    trial: Annotated[int | None, typer.Option(help="The same as STUDY:N.")] = None,
     skipped: Annotated[bool, typer.Option("--skipped", help="Why configs were not run.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Run the rungs without asking.")] = False,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Measure which change from the baseline to the winner bought what."""
-    opened = open_study(study, storage)
+    """Measure which change from the baseline to the winner bought what; or explain one trial."""
+    name, _, number = study.partition(":")
+    if number:
+        if not number.isdigit():
+            raise BadInput(f"{study!r}: write STUDY or STUDY:N with N a trial's number")
+        trial = int(number)
+    opened = open_study(name, storage)
     if trial is not None:
         _one_trial(opened, trial, as_json)
     elif skipped:
@@ -196,10 +202,12 @@ def _print_ladder(found: Sequence[Measured], setting: Setting) -> None:
     most = max((item.objective.value for item in found if item.objective), default=1.0)
     steps = [item for item in found if item.rung.role != "without"]
     if setting.options.simulated:
-        out.print("[bold yellow]SIMULATED: no GPU was used.[/bold yellow]")
+        out.print("SIMULATED: no GPU was used.", style=console.WARN)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("change", unit, "step gain", ""):
-        table.add_column(column, overflow="fold")
+    table.add_column("change")
+    table.add_column(unit, no_wrap=True)
+    table.add_column("step gain", no_wrap=True)
+    table.add_column("", overflow="fold")
     for before, item in zip([None, *steps], steps, strict=False):
         bar = "█" * round(BAR * item.objective.value / most) if item.objective else item.failure
         table.add_row(
@@ -208,26 +216,31 @@ def _print_ladder(found: Sequence[Measured], setting: Setting) -> None:
         )  # fmt: skip
     out.print(table)
     alone = [item for item in found if item.rung.role == "without"]
-    if alone:
-        out.print("\nTaken back alone from the winner (a gain that differs depends on the order):")
+    if not alone:
+        return
+    out.print("\nThe other order: what the winner has over itself without one change.")
     for item in alone:
-        cost = figures.gain(item.gain) if item.gain else item.failure
-        out.print(f"  {', '.join(item.rung.changed)}: {cost}")
-    left = {item.rung.changed for item in steps[1:]} - {item.rung.changed for item in alone}
-    if alone and left:
-        names = "; ".join(sorted(", ".join(group) for group in left))
-        out.print(f"Cannot be taken back alone (no legal config): {names}")
+        cost = figures.gain(item.gain) if item.gain else item.failure.partition(":")[0]
+        out.print(f"  {_names(item.rung.changed)}: {cost}")
+    undone = {name for item in alone for name in item.rung.changed}
+    left = [n for item in steps for n in item.rung.changed if n not in undone]
+    if left:
+        out.print(f"Not legal without, whatever else is kept: {_names(left)}")
+    out.print("Where the two differ, the order of the changes mattered.")
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(SHORT_NAMES.get(name, name) for name in names)
 
 
 def change_text(item: Measured, before: Measured | None) -> str:
-    """What a rung changes, old value and new."""
+    """What a rung changes, old value and new, a line each."""
     from autotune import figures
 
     if before is None:
         return "baseline"
-    parts = [
-        f"{name} {figures.shown(before.rung.values.get(name))} -> "
+    return "\n".join(
+        f"{SHORT_NAMES.get(name, name)} {figures.shown(before.rung.values.get(name))} -> "
         f"{figures.shown(item.rung.values.get(name))}"
         for name in item.rung.changed
-    ]
-    return ", ".join(parts)
+    )
