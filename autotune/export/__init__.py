@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from json import dumps  # the module json of this folder takes that name here
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -70,11 +71,10 @@ def write_export(name: str, winner: Winner) -> list[Path]:
     marker = folder / "provenance.json"
     if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
         raise BadInput(f"{folder}: not empty and not an earlier export. Give another -o DIR.")
-    files = {
-        **winner.job.files,
-        **exporter.files(winner),
-        "provenance.json": dumps(dict(winner.provenance), indent=2) + "\n",
-    }
+    files = {**winner.job.files, **exporter.files(winner)}
+    hashes = {path: sha256(text.encode()).hexdigest() for path, text in sorted(files.items())}
+    provenance = {**winner.provenance, "format": name, "sha256": hashes}
+    files["provenance.json"] = dumps(provenance, indent=2) + "\n"
     files["README.md"] = _readme(exporter, winner, sorted(files))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,6 +99,16 @@ def _start(exporter: Exporter, files: list[str]) -> str:
     return str(getattr(exporter, "run", f"./{script}"))
 
 
+def _measured_on(winner: Winner) -> list[str]:
+    """Where the figure was measured: on other machines it may be another."""
+    from autotune.controller.fingerprint import described
+
+    facts = winner.provenance
+    said = sorted({described(found) for found in facts.get("machines") or ()})
+    software = ", ".join(f"{n} {v}" for n, v in dict(facts.get("software") or {}).items())
+    return [f"Measured on: {line}" for line in [*said, software] if line]
+
+
 def _readme(exporter: Exporter, winner: Winner, files: list[str]) -> str:
     facts = winner.provenance
     lines = [
@@ -111,7 +121,7 @@ def _readme(exporter: Exporter, winner: Winner, files: list[str]) -> str:
     ]
     if facts.get("simulated"):
         lines += ["", "**SIMULATED**: this figure comes from the simulated cluster, not from GPUs."]
-    lines += [f"- {note}" for note in winner.notes]
+    lines += [f"- {note}" for note in [*_measured_on(winner), *winner.notes]]
     lines += ["", "| parameter | value |", "|---|---|"]
     lines += [
         f"| {name} | {value} |" for name, value in winner.config.values.items() if value is not None

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import autotune
+from autotune.controller.fingerprint import (
+    differences,
+    machines_of,
+    software,
+    software_differences,
+    this_machine,
+)
 from autotune.controller.setting import Options, prepare_space
 from autotune.controller.standing import Standing, result, standings
 from autotune.errors import BadInput
 from autotune.export import Winner
 from autotune.frameworks import RenderContext, get_framework
-from autotune.space import load_space
+from autotune.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
     from autotune.study.record import Study
@@ -37,7 +44,17 @@ def winner_of(study: Study, trial: int | None, folder: Path) -> Winner:
     context = RenderContext(trial_dir=folder, python=options.python, purpose="export")
     job = framework.render(space, config, context)
     note = getattr(framework, "checkpoint_note", lambda *_: None)(space, config)
-    return Winner(space, config, job, folder, _provenance(study, standing), (note,) if note else ())
+    provenance = {**_provenance(study, standing), "git": _git_states(space)}
+    return Winner(space, config, job, folder, provenance, (note,) if note else ())
+
+
+def warnings_here(winner: Winner) -> list[str]:
+    """In what this machine is not the one the figure was measured on; empty where it is."""
+    facts = winner.provenance
+    if facts["simulated"]:
+        return []
+    found = differences(facts["machines"], this_machine())
+    return found + software_differences(facts["software"], software(facts["python_of_trials"]))
 
 
 def study_is_simulated(study: Study) -> bool:
@@ -79,12 +96,23 @@ def _provenance(study: Study, standing: Standing) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.platform(),
         "space_fingerprint": study.settings.get("space_fingerprint"),
-        "git": _git_state(Path.cwd()),
+        "machines": [dict(found) for found in machines_of(study, standing.record.number)],
+        "python_of_trials": str(study.settings["options"]["python"]),
+        "software": dict(study.settings.get("software") or {}),
+    }
+
+
+def _git_states(space: SearchSpace) -> dict[str, str | None]:
+    """The commit of the program's folder, and of the folder the export is made from."""
+    program = Path(space.working_directory) if space.working_directory else None
+    return {
+        "program": _git_state(program) if program else None,
+        "exported_from": _git_state(Path.cwd()),
     }
 
 
 def _git_state(folder: Path) -> str | None:
-    """The commit of the folder the export is made in, with a mark when it was changed since."""
+    """The commit a folder is at, with a mark when it was changed since; None outside of git."""
     try:
         said = subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--dirty"],

@@ -140,6 +140,27 @@ def boot_id() -> str:
         return ""
 
 
+def machine() -> dict[str, Any]:
+    """What makes figures of one machine unlike another's: processors, memory, kernel, driver."""
+    uname = os.uname()
+    found: dict[str, Any] = {"system": f"{uname.sysname} {uname.release} {uname.machine}"}
+    found["cpus"] = len(os.sched_getaffinity(0))
+    found["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    found["cpu"] = _line("/proc/cpuinfo", "model name").partition(":")[2].strip()
+    version = _line("/proc/driver/nvidia/version", "NVRM").split("  ")
+    if len(version) > 1:
+        found["nvidia_driver"] = version[1].strip()
+    return found
+
+
+def _line(path: str, start: str) -> str:
+    try:
+        with open(path) as file:
+            return next((line for line in file if line.startswith(start)), "")
+    except OSError:
+        return ""
+
+
 def prctl(option: int, value: int) -> None:
     """Linux prctl; does nothing where there is none."""
     try:

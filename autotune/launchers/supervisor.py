@@ -35,6 +35,7 @@ if TYPE_CHECKING or __package__:
         boot_id,
         descendants,
         free_port,
+        machine,
         marked,
         oom_kills,
         own_address,
@@ -53,6 +54,7 @@ else:  # a script on a node: its neighbours lie beside it
         boot_id,
         descendants,
         free_port,
+        machine,
         marked,
         oom_kills,
         own_address,
@@ -398,6 +400,7 @@ class Supervisor:
             "system_s": used.ru_stime,
             "peak_rss_gib": used.ru_maxrss / 2**20,
             "gpus": self.sampler.record() if self.sampler else [],
+            "machine": machine(),
         }
 
     def run(self, umask: int, wake: int) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune import figures
+from autotune.controller.fingerprint import described, machines_of
 from autotune.controller.ladder import Measured, kept_ladder, measured
 from autotune.controller.setting import Options, Setting, prepare_space
 from autotune.controller.standing import Result, Standing, result, standings
@@ -128,6 +129,7 @@ def story_of(study: Study) -> Story:
         "autotune": str(study.settings.get("version", "")),
         "space": f"{study.settings.get('space_name')} ({study.settings.get('space_fingerprint')})",
         "nodes": ", ".join(sorted({node for r in records for node in r.nodes})) or "n/a",
+        **_measured_on(study, records, maximize),
     }
     breakdown: dict[str, dict[str, float]] = {}
     legal = memory = None
@@ -157,6 +159,17 @@ def story_of(study: Study) -> Story:
         legal,
         memory,
     )
+
+
+def _measured_on(study: Study, records: Sequence[TrialRecord], maximize: bool) -> dict[str, str]:
+    """Machine and software, as the winner's trial (else the last one) met them."""
+    software = study.settings.get("software") or {}
+    found = result(records, maximize)
+    last = found.winner.record if found.winner else next(reversed(records), None)
+    machines = machines_of(study, last.number) if last is not None else []
+    facts = {"machine": ", and ".join(sorted(set(map(described, machines))))}
+    facts["software of trials"] = ", ".join(f"{n} {v}" for n, v in software.items())
+    return {name: text for name, text in facts.items() if text}
 
 
 def _memory_map(setting: Setting) -> MemoryMap | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +125,45 @@ def test_a_nemo_export_has_overrides(tmp_path: Path) -> None:
     assert any(row.startswith("model.micro_batch_size=") for row in rows)
 
 
+def test_an_export_says_where_its_figure_was_measured(cli: Cli) -> None:
+    cli("run", "--space", "job.yaml", "--study", "s", "--sampler", "grid")
+    said = cli("export", "s", "-o", "out")
+    facts = json.loads((cli.folder / "out" / "provenance.json").read_text())
+    assert "WARNING" not in said.stderr
+    assert facts["machines"][0]["cpus"] > 0 and facts["software"]["python"]
+    script = (cli.folder / "out" / "run.sh").read_bytes()
+    assert facts["sha256"]["run.sh"] == hashlib.sha256(script).hexdigest()
+    assert "Measured on:" in (cli.folder / "out" / "README.md").read_text()
+    trials = Path(cli.env["AUTOTUNE_HOME"]) / "studies" / "s" / "trials"
+    for path in trials.glob(f"{facts['trial']:04d}/exit.*.json"):
+        record = json.loads(path.read_text())
+        record["machine"]["cpu"], record["gpus"] = "other", [{"name": "H100"}, {"name": "H100"}]
+        path.write_text(json.dumps(record))
+    warned = cli("export", "s", "-o", "out").stderr
+    assert "cpu: other measured" in warned and "GPUs: H100 measured" in warned
+    assert "2 x H100" in cli("report", "s", "--format", "md", "-o", "-").stdout
+
+
+def test_megatron_arguments_read_as_what_they_mean(tmp_path: Path) -> None:
+    winner = _winner(tmp_path)
+    flags = (
+        "--num-layers",
+        "32",
+        "--bf16",
+        "--lr",
+        "1e-05",
+        "--split",
+        "969,30,1",
+        "--a",
+        "1",
+        "2",
+    )
+    job = replace(winner.job, argv=("python3", "pretrain_gpt.py", *flags))
+    write_export("megatron", replace(winner, job=job))
+    read = yaml.safe_load((tmp_path / "megatron_args.yaml").read_text())
+    assert read == {"num_layers": 32, "bf16": True, "lr": 1e-5, "split": "969,30,1", "a": [1, 2]}
+
+
 def test_verify_reruns_the_script(cli: Cli) -> None:
     cli("run", "--space", "job.yaml", "--study", "s", "--sampler", "grid")
     said = cli("export", "s", "-o", "out", "--verify").stdout
@@ -131,3 +172,48 @@ def test_verify_reruns_the_script(cli: Cli) -> None:
     assert "-50.0% off" in cli("export", "s", "-o", "out", "--verify", expect=1).stderr
     cli.write("train.py", "raise SystemExit(3)\n")
     assert "ended with" in cli("export", "s", "-o", "out", "--verify", expect=3).stderr
+
+
+def test_a_rayjob_is_one_worker_a_node(tmp_path: Path) -> None:
+    winner = _winner(tmp_path, nodes=3)
+    write_export("rayjob", winner)
+    text = (tmp_path / "rayjob.yaml").read_text()
+    config_map, job = yaml.safe_load_all(text)
+    workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    assert (workers["replicas"], job["spec"]["entrypoint"].split()[-2:]) == (3, ["3", "2"])
+    assert (tmp_path / "run.sh").read_text() in config_map["data"].values()
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert "resources" not in head and "&id" not in text
+
+
+RAY_NODES = """
+import os, subprocess, sys
+from ray.cluster_utils import Cluster
+cluster = Cluster()
+for _ in range(2):
+    cluster.add_node(num_cpus=1, num_gpus=2, include_dashboard=False)
+env = {**os.environ, "RAY_ADDRESS": cluster.address}
+code = subprocess.run([sys.executable, sys.argv[1], "2", "2"], env=env).returncode
+cluster.shutdown()
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_ray_starts_the_gang_on_every_node(broken: bool, tmp_path: Path) -> None:
+    """start_gang.py on a real Ray cluster of two nodes, run.sh in place of a training."""
+    pytest.importorskip("ray")
+    write_export("rayjob", _winner(tmp_path, nodes=2))
+    script = 'echo "$NODE_RANK of $NNODES at $MASTER_ADDR" > "$0.$NODE_RANK"\n'
+    script += '[ "$NODE_RANK" = 0 ] && exit 7\nsleep 60\n' if broken else ""
+    (tmp_path / "run.sh").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "-c", RAY_NODES, str(tmp_path / "start_gang.py")],
+        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == (7 if broken else 0), done.stdout + done.stderr
+    told = [path.read_text().split(" at ") for path in sorted(tmp_path.glob("run.sh.*"))]
+    assert told[0][0] == "0 of 2"
+    if not broken:
+        assert told[1] == ["1 of 2", told[0][1]], "both know the same first node"

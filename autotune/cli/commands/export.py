@@ -31,7 +31,7 @@ def export(
         str,
         typer.Option(
             help="bash, torchrun, sbatch, mpirun, deepspeed, accelerate, megatron, nemo, "
-            "torchtitan, k8s or json."
+            "torchtitan, k8s, rayjob or json."
         ),
     ] = "bash",
     trial: Annotated[int | None, typer.Option(help="Another trial than the winner.")] = None,
@@ -42,7 +42,7 @@ def export(
 ) -> None:
     """Write the winner's run script and files."""
     from autotune.export import get_exporter, write_export
-    from autotune.export._winner import winner_of
+    from autotune.export._winner import warnings_here, winner_of
 
     get_exporter(format)
     opened = open_study(study, storage)
@@ -51,6 +51,10 @@ def export(
         print(path)
     if winner.provenance["simulated"]:
         print("SIMULATED: the figure was measured on the simulated cluster.", file=sys.stderr)
+    warnings = warnings_here(winner)
+    if warnings:
+        print("autotune: WARNING: this is not what the figure was measured on:", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in warnings), file=sys.stderr)
     if verify:
         _verify(opened, winner)
 

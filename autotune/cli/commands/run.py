@@ -157,6 +157,7 @@ def _mend(study: str) -> None:
 
 def _create(setting: Setting, name: str | None, fresh: bool, storage: str | None) -> Study:
     """The study's folder and record, holding nothing yet."""
+    from autotune.controller.fingerprint import software
     from autotune.study.paths import StudyPaths, numbered_name
     from autotune.study.record import Study
 
@@ -170,6 +171,7 @@ def _create(setting: Setting, name: str | None, fresh: bool, storage: str | None
         "space_name": setting.space.name,
         "space_fingerprint": setting.space.fingerprint(),
         "simulated": setting.options.simulated,
+        "software": software(setting.options.python),
     }
     return Study.create(paths, setting.space.to_yaml(), settings, storage_url(storage))
 
