@@ -63,9 +63,7 @@ class LoadedStudy:
         made = PLOTS[name](self.story)
         if made is None:
             raise BadInput(f"too little was measured for the plot {name!r}")
-        import plotly.graph_objects as go
-
-        return go.Figure(made.figure).update_layout(title=made.question, margin={"t": 60})
+        return made.titled()
 
 
 def load_study(name: str, storage: str | None = None) -> LoadedStudy:

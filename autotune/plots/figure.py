@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune.config import SHORT_NAMES
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 GOOD, PLAIN, BAD, ACCENT, MUTED = "#1a7f5a", "#3b6fb6", "#c2462d", "#d98e04", "#9aa3ad"
 ROW_PX = 26
+WRAP = 90
+BAR_PX = 34
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
 
@@ -21,6 +27,19 @@ class Plot:
     question: str
     answer: str
     figure: dict[str, Any]
+
+    def titled(self) -> go.Figure:
+        """A figure that stands alone: the question above it, the answer in small below."""
+        import plotly.graph_objects as go
+
+        said = "<br>".join(textwrap.wrap(self.answer, WRAP))
+        title = {"text": f"{self.question}<br><sup>{said}</sup>", "x": 0, "xanchor": "left",
+                 "yref": "container", "y": 1, "yanchor": "top", "pad": {"t": BAR_PX},
+                 "font": {"size": 17}}  # fmt: skip
+        top = BAR_PX + 80 + 16 * said.count("<br>")
+        return go.Figure(self.figure).update_layout(
+            title=title, height=None, margin={"t": top}, template={}
+        )
 
 
 def short_names(names: Iterable[str]) -> str:

@@ -1,10 +1,12 @@
-"""A study and its trials in a few words of Markdown: the notes that optuna-dashboard shows."""
+"""What optuna-dashboard shows of ours: a study and its trials in a few words, and the plots."""
 
 from __future__ import annotations
 
 from autotune import figures
 from autotune.controller.standing import result
-from autotune.study.dashboard import write_note
+from autotune.plots import PLOTS, story_of
+from autotune.study.constraints import constraints
+from autotune.study.dashboard import save_plot, write_note
 from autotune.study.record import Study
 from autotune.trial import TrialRecord
 
@@ -43,7 +45,10 @@ def trial_note(record: TrialRecord, metric: str) -> str:
     expected = expectation(record)
     if expected:
         lines += ["", f"Expected: {expected}."]
-    lines += ["", f"What came: {outcome(record, metric)}."]
+    lines += ["", f"What came: {outcome(record, metric)}"]
+    violated = [name for name, value in constraints(record.outcome).items() if value > 0]
+    if violated:
+        lines += ["", f"Violated constraint: {', '.join(violated)}."]
     lines += [f"- `{line[:200]}`" for line in record.evidence[:3]]
     return "\n".join(lines)
 
@@ -88,6 +93,13 @@ def write_notes(study: Study) -> int:
         if record.finished:
             count += write_note(study, record.number, trial_note(record, metric))
     return count
+
+
+def save_plots(study: Study) -> int:
+    """Bring the study's plots on optuna-dashboard's page up to date; how many changed."""
+    story = story_of(study)
+    drawn = ((name, make(story)) for name, make in PLOTS.items())
+    return sum(save_plot(study, name, plot.titled()) for name, plot in drawn if plot is not None)
 
 
 def _gpu_hours(records: list[TrialRecord]) -> float:

@@ -13,22 +13,26 @@ OPTUNA_PREFIX = "constraints:"
 DASHBOARD_ATTRIBUTE = "constraints"
 
 
-def constraint_attributes(outcome: Outcome) -> dict[str, float | list[float]]:
-    """System attributes for one outcome: feasible at <= 0, violated at 1.
+def constraints(outcome: Outcome | None) -> dict[str, float]:
+    """What an outcome says of a config: feasible at <= 0, violated at 1.
 
-    Only what teaches writes any: memory from ok and oom_gpu, legality from ok and
+    Only what teaches says any: memory from ok and oom_gpu, legality from ok and
     invalid_config. Everything else says nothing about the config.
     """
-    if outcome is Outcome.OK:
-        memory, legality = 0.0, 0.0
-    elif outcome is Outcome.OOM_GPU:
-        memory, legality = 1.0, 0.0
-    elif outcome is Outcome.INVALID_CONFIG:
-        memory, legality = 0.0, 1.0
-    else:
+    if outcome not in (Outcome.OK, Outcome.OOM_GPU, Outcome.INVALID_CONFIG):
         return {}
     return {
-        f"{OPTUNA_PREFIX}memory": memory,
-        f"{OPTUNA_PREFIX}legality": legality,
-        DASHBOARD_ATTRIBUTE: [memory, legality],
+        "memory": float(outcome is Outcome.OOM_GPU),
+        "legality": float(outcome is Outcome.INVALID_CONFIG),
     }
+
+
+def constraint_attributes(outcome: Outcome) -> dict[str, float | list[float]]:
+    """System attributes for one outcome, for Optuna and for the dashboard."""
+    found = constraints(outcome)
+    if not found:
+        return {}
+    attributes: dict[str, float | list[float]] = {
+        f"{OPTUNA_PREFIX}{name}": value for name, value in found.items()
+    }
+    return {**attributes, DASHBOARD_ATTRIBUTE: list(found.values())}

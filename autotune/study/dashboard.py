@@ -20,6 +20,8 @@ from autotune.study.paths import make_private_folder
 from autotune.study.storage import storage_errors
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from autotune.study.record import Study
 
 Environ = dict[str, Any]
@@ -28,6 +30,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 WILDCARDS = ("0.0.0.0", "::", "")
 NOTE_CHARACTERS = 2045
 """The most that optuna-dashboard keeps in one attribute of a note."""
+PLOT_PREFIX = "autotune-"
 OURS = "*Written by autotune. Without this line the note is yours and stays as it is.*"
 
 
@@ -129,6 +132,25 @@ def write_note(study: Study, number: int | None, text: str) -> bool:
         put = study.storage.set_study_system_attr
         put(study.study_id, f"{prefix}note_ver", int(kept.get(f"{prefix}note_ver", 0)) + 1)
         put(study.study_id, f"{prefix}note_str:0", body)
+    return True
+
+
+def save_plot(study: Study, name: str, figure: go.Figure) -> bool:
+    """Keep a plot on the study's page, in place of the last of that name; whether it changed."""
+    import optuna
+    from optuna_dashboard import save_plotly_graph_object
+
+    identity = f"{PLOT_PREFIX}{name}"
+    text = figure.to_json()
+    with storage_errors(study.url):
+        kept = study.storage.get_study_system_attrs(study.study_id)
+        parts = (kept.get(f"dashboard:plot_data:{identity}:{at}", "") for at in range(len(kept)))
+        if "".join(map(str, parts)) == text:
+            return False
+        opened = optuna.load_study(
+            study_name=study.storage.get_study_name_from_id(study.study_id), storage=study.storage
+        )
+        save_plotly_graph_object(opened, figure, graph_object_id=identity)
     return True
 
 

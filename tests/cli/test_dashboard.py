@@ -45,12 +45,20 @@ def test_the_study_opens_with_trials_notes_and_artifacts(url: str, cli: Cli) -> 
     detail = json.loads(_get(f"{root}/api/studies/{number}?after=0"))
     assert len(detail["trials"]) == len(told)
     assert "Winner" in detail["note"]["body"]
+    plots = {
+        item["id"]: json.loads(item["graph_object"]) for item in detail["plotly_graph_objects"]
+    }
+    assert {"autotune-best_so_far", "autotune-failures"} <= set(plots)
+    assert all(plot["layout"]["title"]["text"].count("?<br>") == 1 for plot in plots.values())
     for trial, ours in zip(detail["trials"], told, strict=True):
         shown = {item["name"]: item["param_external_value"] for item in trial["params"]}
         assert shown == {name: str(value) for name, value in ours["params"].items()}
         told_result = next(a for a in trial["user_attrs"] if a["key"] == "result")
         assert f"{ours['outcome']}" in told_result["value"]
         assert ours["outcome"] in trial["note"]["body"]
+        violated = ours["outcome"] == "oom_gpu"
+        assert (trial["constraints"][:1] == [1.0]) == violated
+        assert ("Violated constraint: memory" in trial["note"]["body"]) == violated
         kept = {item["filename"]: item["artifact_id"] for item in trial["artifacts"]}
         assert sorted(kept) == ["log.txt", "trial.md"] or ours["outcome"] == "incomplete"
         base = f"{root}/artifacts/{number}/{trial['trial_id']}"
@@ -86,14 +94,22 @@ def test_a_person_keeps_their_own_note(cli: Cli) -> None:
 
 
 def test_a_browser_shows_the_study(url: str, tmp_path: Path) -> None:
+    page = _dom(f"{url}/trials", tmp_path)
+    assert "Trial 0" in page and "batch" in page and "trial.md" in page
+    assert "Chosen because" in page
+
+
+def test_a_browser_draws_our_plots(url: str, tmp_path: Path) -> None:
+    assert "How fast did the search find it?" in _dom(url, tmp_path)
+
+
+def _dom(url: str, tmp_path: Path) -> str:
     browser = shutil.which("chromium")
     if browser is None:
         assert not os.environ.get("AUTOTUNE_REQUIRE_ALL"), "chromium is not installed"
         pytest.skip("chromium is not installed")
-    page = subprocess.run(
+    return subprocess.run(
         [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=15000", "--dump-dom",
-         f"{url}/trials"],
+         f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=15000", "--dump-dom", url],
         capture_output=True, text=True, timeout=120, check=True,
     ).stdout  # fmt: skip
-    assert "Trial 0" in page and "batch" in page and "trial.md" in page

@@ -11,7 +11,10 @@ import typer
 from autotune.cli.options import Storage, StudyName, open_study
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from autotune.study.record import Study
+    from autotune.trial import TrialRecord
 
 REFRESH_S = 15.0
 
@@ -27,7 +30,7 @@ def dashboard(
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8080,
     storage: Storage = None,
 ) -> None:
-    """Serve optuna-dashboard with the study's trials, notes and artifacts until Ctrl-C."""
+    """Serve optuna-dashboard with the study's trials, plots, notes and artifacts until Ctrl-C."""
     from autotune.study.dashboard import bound_url, is_loopback, serve
 
     opened = open_study(study, storage)
@@ -49,19 +52,27 @@ def dashboard(
 
 
 def _keep_up(study: Study) -> None:
-    """Write the notes now, and again from time to time while somebody looks."""
+    """Write notes and plots now, and again while somebody looks, whenever a trial was told."""
     from autotune.errors import InfrastructureError
-    from autotune.report.notes import write_notes
+    from autotune.report.notes import save_plots, write_notes
 
     write_notes(study)
+    save_plots(study)
 
     def again() -> None:
         while True:
             threading.Event().wait(REFRESH_S)
             try:
+                told = _told(study.records())
                 study.load()
                 write_notes(study)
+                if _told(study.records()) != told:
+                    save_plots(study)
             except InfrastructureError as error:
                 print(f"autotune: {error}", file=sys.stderr)
 
     threading.Thread(target=again, daemon=True).start()
+
+
+def _told(records: Sequence[TrialRecord]) -> int:
+    return sum(record.finished for record in records)
