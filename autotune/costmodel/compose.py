@@ -13,6 +13,10 @@ from autotune.costmodel.timing import DEVICE_WORK, TimeParts
 
 Floats = npt.NDArray[np.float64]
 _BACKWARD_SHARE = 0.6
+WAIT_THAT_EMPTIES_S = 0.1
+"""Waits of this length let the device catch up with its host."""
+LONG_RING = 24.0
+"""Tensor-parallel rings over more than two nodes stall their host at every hand-over."""
 _ACTIVATIONS = MEMORY_PARTS.index("activations")
 
 
@@ -50,7 +54,7 @@ def compose(
     host = m * time.host * (layers + 1.0)
     stall = m * time.stall * layers
     waits = host * np.exp(constants["host"]) + stall * np.exp(constants["interference"])
-    late = _late_share(layout, (steady + recompute) @ weight / waits)
+    late = _late_share(layout, (steady + recompute) @ weight / waits, time.hand_over_wait)
     by_stage = memory.by_stage.copy()
     by_stage[:, :, _ACTIVATIONS] += memory.late_freed * late[:, None]
     return Physics(
@@ -59,7 +63,8 @@ def compose(
         bubble=np.maximum(fill, 0.0) * squeeze,
         host=host,
         stall=stall,
-        p2p=time.p2p * (m + layout.pp - 1.0) * layout.vpp,
+        p2p=time.p2p * (m + layout.pp - 1.0) * layout.vpp
+        + time.hand_over_wait * (m + 0.5 * (layout.pp - 1.0)),
         data_parallel=time.data_parallel,
         gather=time.gather,
         data_parallel_latency=time.data_parallel_latency,
@@ -79,15 +84,21 @@ def compose(
     )
 
 
-def _late_share(layout: Layout, lag: Floats) -> Floats:
-    """Share of side-stream memory that is not back when it is wanted again.
+def _late_share(layout: Layout, lag: Floats, wait: Floats) -> Floats:
+    """Share of side-stream memory that is not back when it is wanted again, in [0, 1].
 
-    All of it while the device lags its host (``lag`` is busy time over launch time); some in
-    pipelines deep enough to have warm-up micro batches in flight.
+    Launches run ahead of the device where they are faster (``lag`` is busy time over launch
+    time), and in a deep pipeline's warm-up, where the device waits for its neighbours; a host
+    that waits ``wait`` seconds at each hand-over is never ahead. One micro batch alone gives
+    little time to get ahead.
     """
-    busy = lag**4 / (1.0 + lag**4) * (1.0 - 0.7 * np.minimum(layout.pp / layout.microbatches, 1.0))
-    deep = np.clip((np.log2(layout.pp) - 1.0) / 3.0, 0.0, 1.0)
-    return np.asarray(np.maximum(busy, deep * ((layout.pp <= 8) & (layout.tp <= 16))))
+    busy = lag**4 / (1.0 + lag**4)
+    repeats = np.clip((layout.microbatches - 1.0) / 2.0, 0.1, 1.0)
+    alone = 0.78 * np.maximum(repeats, 0.6 * lag**4 / (4.0**4 + lag**4))
+    warm_up = np.clip(0.3 * np.log2(layout.pp), 0.0, 0.88) * (layout.pp > 2)
+    short_rings = 1.0 / (1.0 + (layout.tp / LONG_RING) ** 8)
+    share = np.where(layout.pp > 1, np.maximum(0.9 * busy, warm_up) * short_rings, alone)
+    return np.asarray(share * np.exp(-wait / WAIT_THAT_EMPTIES_S))
 
 
 def _sum_by_constant(by_stage: Floats) -> Floats:

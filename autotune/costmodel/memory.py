@@ -24,6 +24,8 @@ from autotune.space.model import ModelShape
 
 Floats = npt.NDArray[np.float64]
 GIB = float(2**30)
+QUEUED_LAYERS, QUEUED_WARM_UP = 31.0, 23.0
+"""Layers that the device's launch queue (1,024 entries) holds: forward and backward, forward."""
 MEMORY_PARTS = (
     "weights", "gradients", "optimizer", "activations", "logits_and_temporary",
     "communication_buffers", "fragmentation_reserve",
@@ -142,12 +144,27 @@ def _mlp_bytes(shape: ModelShape, layout: Layout) -> Floats:
     return np.asarray((1 - sparse) * dense + sparse * (routed + shared))
 
 
-def gathered_input_bytes(shape: ModelShape, layout: Layout, rules: Conventions) -> Floats:
-    """Bytes of one layer's matmul inputs that are kept whole beside their sequence shards."""
+def late_freed_bytes(shape: ModelShape, layout: Layout, rules: Conventions) -> Floats:
+    """Bytes of one layer's whole tensors that collectives on a side stream used and that are free
+    for reuse only once the device is past them."""
     tokens = layout.micro_batch * layout.seq / layout.cp
-    region = np.where(layout.sequence_parallel > 0, layout.tp, 1.0)
-    whole = 2.0 * shape.hidden_size * rules.gathered_inputs * (1.0 - 1.0 / region)
-    return np.asarray(tokens * whole * (1.0 - layout.recompute_full))
+    whole = 2.0 * shape.hidden_size * rules.late_freed_tensors
+    return np.asarray(tokens * whole * ((layout.tp > 1) & (layout.sequence_parallel > 0)))
+
+
+def _layers_ahead(layers: Floats, held: Floats, layout: Layout) -> Floats:
+    """Layers whose launches wait in the device's queue at most, when the activations peak.
+
+    One stage: this forward pass and the backward pass before it. Several: the warm-up.
+    """
+    alone = layers * np.minimum(layout.microbatches, 2.0)
+    return np.asarray(
+        np.where(
+            layout.pp == 1,
+            np.minimum(alone, QUEUED_LAYERS),
+            np.minimum(layers * held, QUEUED_WARM_UP),
+        )
+    )
 
 
 def _stage_activations(
@@ -194,7 +211,7 @@ def memory_parts(
     flights = in_flight(layout)
     cuts = (layout.stages.first, layout.stages.middle, layout.stages.last)
     single = layout.pp == 1
-    gathered_inputs = gathered_input_bytes(shape, layout, rules)
+    late_each = late_freed_bytes(shape, layout, rules)
     out = np.zeros((len(tokens), len(STAGES), len(MEMORY_PARTS)))
     late = np.zeros((len(tokens), len(STAGES)))
     for s, (layers, held) in enumerate(zip(cuts, flights, strict=True)):
@@ -203,7 +220,7 @@ def memory_parts(
         )
         has_head = single | (s == 2)
         activations = _stage_activations(layers, held, per_layer, shape, layout)
-        late[:, s] = layers * held * gathered_inputs / GIB
+        late[:, s] = _layers_ahead(layers, held, layout) * late_each / GIB
         gathered = np.where(layout.zero >= 3, 2.0, 0.0) * 2.0 * ordinary[s] / np.maximum(layers, 1)
         hidden = 2.0 * shape.hidden_size * tokens
         buffers = gathered + np.where(layout.tp > 1, 2.0 * hidden, 0.0)
@@ -217,7 +234,5 @@ def memory_parts(
         out[:, s, len(columns)] += FRAGMENTATION * held_bytes / GIB
     out[:, 1, :] *= (layout.pp > 2)[:, None]
     late[:, 1] *= layout.pp > 2
-    out[:, :, 3] += np.where(single[:, None], late, 0.0)
-    late = np.where(single[:, None], 0.0, late)
     reported = {"peak": None, "first": 0, "last": 2}[rules.reported_rank]
     return MemoryParts(out, late, reported, rules.retries_when_full)

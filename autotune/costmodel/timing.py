@@ -33,6 +33,8 @@ CROWDED_TP = 0.38
 HOST_ROUTING_S, HOST_EXPERT_S = 2.0e-3, 0.15e-3
 """What routing adds to a layer's launches, and each local expert (fp8 scales twice)."""
 INTERFERENCE_S = 2e-5
+MANY_NODES = 50.0
+"""Hand-overs of message sizes stall in pipelines over about this many nodes and more."""
 BUCKET_PARAMETERS = 12.5e6
 """Parameters of one gradient bucket: PyTorch's 25 MB of bf16."""
 DEVICE_WORK = (
@@ -50,7 +52,7 @@ class TimeParts:
     recomputation; ``recompute`` the same shape: what recomputation adds; ``head`` the output
     head with the loss. ``host`` is the launch time of one layer, ``stall`` what it waits when
     tensor-parallel calls queue behind a hand-over between nodes. ``p2p`` one hand-over between
-    stages; ``data_parallel`` and ``gather`` the step's gradient
+    stages, ``hand_over_wait`` the host's wait at it; ``data_parallel`` and ``gather`` the step's gradient
     reduction and parameter gather.
     """
 
@@ -60,6 +62,7 @@ class TimeParts:
     host: Floats
     stall: Floats
     p2p: Floats
+    hand_over_wait: Floats
     data_parallel: Floats
     gather: Floats
     data_parallel_latency: Floats
@@ -264,6 +267,7 @@ def time_parts(
         layer=layer, recompute=recompute, head=_head(shape, layout, rates, rules),
         host=host, stall=stall,
         p2p=np.where(layout.pp > 1, 2.0 * fabric.point_to_point(boundary, stride), 0.0),
+        hand_over_wait=_hand_over_wait(layout, rules, fabric),
         data_parallel=once, gather=gather, data_parallel_latency=latency,
         data_parallel_each=each,
         optimizer=states * 40.0 / rates.memory + offload + _optimizer_launches(shape, layout),
@@ -275,6 +279,13 @@ def _optimizer_launches(shape: ModelShape, layout: Layout) -> Floats:
     """Host seconds of walking the parameter tensors: matrices, norms and biases of each layer."""
     tensors = shape.num_layers * (6.0 + 6.0 * shape.add_bias_linear + shape.gated_linear_unit)
     return layout.kernels.optimizer_launch_s * tensors
+
+
+def _hand_over_wait(layout: Layout, rules: Conventions, fabric: Fabric) -> Floats:
+    """Seconds per micro batch: one neighbour on the end stages, two in the middle."""
+    nodes = layout.world / fabric.gpus_per_node
+    crowded = 1.0 / (1.0 + (MANY_NODES / nodes) ** 10)
+    return np.asarray(rules.hand_over_wait_s * np.minimum(layout.pp - 1.0, 2.0) * crowded)
 
 
 def _model_flops(shape: ModelShape, layout: Layout) -> Floats:

@@ -37,12 +37,14 @@ class Conventions:
     ``weight_bytes`` is the stored weight (None: the precision's own size), ``gradient_bytes`` the
     persistent accumulation buffer, ``bucket_bytes`` the reducer's own copy of gradients when
     there is data parallelism, ``master_bytes`` the fp32 copy, ``moment_bytes`` both moments.
-    ``zero_stage`` is the default when a column does not say. ``gathered_inputs`` counts the
-    matmul inputs of a layer that sequence parallelism keeps whole; ``norm_copy_bytes`` what
+    ``zero_stage`` is the default when a column does not say. ``late_freed_tensors``
+    counts the whole tensors of a layer that its collectives hold on a side stream; ``norm_copy_bytes`` what
     unfused norms save besides, per hidden element; ``logit_bytes`` the loss's copies of each
     logit on a tensor-parallel shard, ``whole_logit_bytes`` unsharded; ``selective_keeps`` the
     share of a layer's activations that selective recomputation keeps. ``retries_when_full``:
     frees on side streams make the allocator flush and retry near the limit.
+    ``hand_over_wait_s`` is what the host waits for each neighbour's message sizes in pipelines
+    over very many nodes.
     ``overlap_*`` are the default fractions of communication hidden behind computation.
     ``stage_cut`` says how layers are given to pipeline stages: evenly, or by compute cost
     with the output head counted. ``reported_rank`` is the pipeline stage whose memory the
@@ -61,12 +63,13 @@ class Conventions:
     overlap_data_parallel: float = 0.7
     overlap_tensor_parallel: float = 0.0
     fused_kernels: bool = True
-    gathered_inputs: int = 0
+    late_freed_tensors: int = 0
     norm_copy_bytes: float = 8.0
     logit_bytes: float = 10.0
     whole_logit_bytes: float = 0.0
     selective_keeps: float = 1.0
     retries_when_full: bool = False
+    hand_over_wait_s: float = 0.0
     vocab_divisor: int = 128
     stage_cut: StageCut = "even"
     reported_rank: ReportedRank = "peak"
@@ -80,7 +83,7 @@ CONVENTIONS = {
         Conventions(
             "nanotron", sequence_parallel=True, stage_cut="by_cost", vocab_divisor=1,
             fused_kernels=False, reported_rank="first", bucket_bytes=2.0, overlap_data_parallel=1.0,
-            gathered_inputs=2, retries_when_full=True,
+            late_freed_tensors=2, retries_when_full=True, hand_over_wait_s=0.55,
         ),
         Conventions(
             "aleph-alpha", gradient_bytes=2.0, zero_stage=1, vocab_divisor=1, fused_kernels=False,
