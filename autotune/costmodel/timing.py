@@ -52,8 +52,8 @@ class TimeParts:
     recomputation; ``recompute`` the same shape: what recomputation adds; ``head`` the output
     head with the loss. ``host`` is the launch time of one layer, ``stall`` what it waits when
     tensor-parallel calls queue behind a hand-over between nodes. ``p2p`` one hand-over between
-    stages, ``hand_over_wait`` the host's wait at it; ``data_parallel`` and ``gather`` the step's gradient
-    reduction and parameter gather.
+    stages, ``hand_over_wait`` the host's wait at it; ``data_parallel`` and ``gather`` the
+    step's gradient reduction and parameter gather.
     """
 
     layer: Floats

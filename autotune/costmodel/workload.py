@@ -38,10 +38,11 @@ class Conventions:
     persistent accumulation buffer, ``bucket_bytes`` the reducer's own copy of gradients when
     there is data parallelism, ``master_bytes`` the fp32 copy, ``moment_bytes`` both moments.
     ``zero_stage`` is the default when a column does not say. ``late_freed_tensors``
-    counts the whole tensors of a layer that its collectives hold on a side stream; ``norm_copy_bytes`` what
-    unfused norms save besides, per hidden element; ``logit_bytes`` the loss's copies of each
-    logit on a tensor-parallel shard, ``whole_logit_bytes`` unsharded; ``selective_keeps`` the
-    share of a layer's activations that selective recomputation keeps. ``retries_when_full``:
+    counts the whole tensors of a layer that its collectives hold on a side stream;
+    ``norm_copy_bytes`` what unfused norms save besides, per hidden element; ``logit_bytes`` the
+    loss's copies of each logit on a tensor-parallel shard, ``whole_logit_bytes`` unsharded;
+    ``selective_keeps`` the share of a layer's activations that selective recomputation keeps.
+    ``retries_when_full``:
     frees on side streams make the allocator flush and retry near the limit.
     ``hand_over_wait_s`` is what the host waits for each neighbour's message sizes in pipelines
     over very many nodes.
