@@ -120,7 +120,8 @@ class Agenda:
         if proposal is None:
             return None
         config = legal.config(proposal.index)
-        return Task(config, "search", proposal.reason, proposal.prediction)
+        kind: TrialKind = "audit" if proposal.audit else "search"
+        return Task(config, kind, proposal.reason, proposal.prediction)
 
     def _finalist(self, told: Sequence[TrialRecord]) -> Task | None:
         finalists = self._setting.space.budget.finalists

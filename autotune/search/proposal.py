@@ -42,11 +42,15 @@ class LegalRows(Protocol):
 
 @dataclass(frozen=True)
 class Proposal:
-    """The next config: its row in the legal set, why this one, what is expected of it."""
+    """The next config: its row in the legal set, why this one, what is expected of it.
+
+    An ``audit`` runs a config that a failing rule speaks against, to test the rule.
+    """
 
     index: int
     reason: str
     prediction: Prediction = field(default_factory=Prediction)
+    audit: bool = False
 
 
 SkipReason = Literal["invalid", "predicted not to fit", "dominated", "not promising", "not reached"]

@@ -101,7 +101,12 @@ class AutotuneProposer:
             return None
         rows = self._shortlist(open_rows, beliefs)
         row = int(rows[np.argmax(self._scores(rows, beliefs))])
-        return Proposal(row, self._reason(row, beliefs), self._prediction(row, beliefs))
+        return Proposal(
+            row,
+            self._reason(row, beliefs),
+            self._prediction(row, beliefs),
+            audit=bool(self.regions.excluded("memory")[row] >= 0),
+        )
 
     def _learn(self, history: Sequence[TrialRecord]) -> None:
         self.ledger.update(history)

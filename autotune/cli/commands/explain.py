@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from autotune.controller.ladder import Measured, Rung
     from autotune.study.record import Study
 
-SKIPPED_SHOWN = 20
 BAR = 20
 
 
@@ -32,11 +30,25 @@ def explain(
     study: Annotated[str, typer.Argument(help="A study, or STUDY:N for its trial N.")],
     trial: Annotated[int | None, typer.Option(help="The same as STUDY:N.")] = None,
     skipped: Annotated[bool, typer.Option("--skipped", help="Why configs were not run.")] = False,
+    kind: Annotated[
+        str | None, typer.Option(help="With --skipped: every config with this reason.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="With --skipped: at most this many (of each).", min=0)
+    ] = None,
+    offset: Annotated[
+        int, typer.Option(help="With --skipped --kind or --json: leave out the first.", min=0)
+    ] = 0,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="What failures ruled out; audits and withdrawals.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Run the rungs without asking.")] = False,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
     """Measure which change from the baseline to the winner bought what; or explain one trial."""
+    from autotune.cli.skipped import print_rules, print_skipped
+
     name, _, number = study.partition(":")
     if number:
         if not number.isdigit():
@@ -45,8 +57,10 @@ def explain(
     opened = open_study(name, storage)
     if trial is not None:
         _one_trial(opened, trial, as_json)
-    elif skipped:
-        _skipped(opened, as_json)
+    elif skipped or kind is not None:
+        print_skipped(opened, _setting(opened), kind, limit, offset, as_json)
+    elif rules:
+        print_rules(opened, _setting(opened), as_json)
     else:
         _ladder(opened, yes, as_json)
 
@@ -85,34 +99,6 @@ def _one_trial(study: Study, number: int, as_json: bool) -> None:
         print(f"The step took {off:+.0%} of what was expected.")
     for line in record.evidence:
         print(f"  | {line}")
-
-
-def _skipped(study: Study, as_json: bool) -> None:
-    """Every config never run, by reason; the first of each kind with its evidence."""
-    from autotune.cli import console
-
-    setting = _setting(study)
-    told = [record for record in study.records() if record.finished]
-    found = setting.proposer.skipped(told)
-    if as_json:
-        rows = ({**item.__dict__, "config": setting.legal.config(item.index).label}
-                for item in found)  # fmt: skip
-        console.print_json(list(rows))
-        return
-    kinds: Counter[str] = Counter()
-    shown: dict[str, list[str]] = {}
-    for item in found:
-        kinds[item.kind] += 1
-        if len(shown.setdefault(item.kind, [])) < SKIPPED_SHOWN // 4:
-            witness = f" (trial {item.witness})" if item.witness is not None else ""
-            label = setting.legal.config(item.index).label
-            shown[item.kind].append(f"  {label}: {item.reason}{witness}")
-    print(f"{sum(kinds.values()):,} of {len(setting.legal):,} legal configs were not run:")
-    for kind, count in kinds.most_common():
-        print(f"{count:>10,} {kind}")
-        print("\n".join(shown[kind]))
-        if count > len(shown[kind]):
-            print(f"  ... {count - len(shown[kind]):,} more; --json has all")
 
 
 def _ladder(study: Study, yes: bool, as_json: bool) -> None:
