@@ -175,7 +175,7 @@ def main() -> None:
     """Provoke all forms, or one (in a process of its own)."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--form", choices=FORMS)
-    parser.add_argument("--out", type=Path, default=Path("analysis/results/h200"))
+    parser.add_argument("--out", type=Path, default=Path("analysis/results/gpu"))
     given = parser.parse_args()
     if given.form:
         FORMS[given.form][0]()

@@ -38,7 +38,7 @@ _FRAMEWORKS = (
     ("nemo", "megatron-bridge"), ("golden", "megatron-ci"), ("korthikanti", "megatron"),
     ("sailor", "sailor"), ("primus", "primus"), ("deepspeed", "deepspeed"),
     ("megatron", "megatron"), ("neox", "megatron"), ("fsdp", "fsdp"), ("fms", "fsdp"),
-    ("accelerate", "hf"), ("transformers", "hf"),
+    ("accelerate", "hf"), ("transformers", "hf"), ("autotune,", "torch"),
 )  # fmt: skip
 
 

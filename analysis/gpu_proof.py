@@ -1,8 +1,9 @@
 """Proof on a real GPU: what the search finds there, beside what a hand finds.
 
-    python analysis/h200.py ladder --out DIR [--wall-time-s 480] [--set KEY=VALUE ...]
-    python analysis/h200.py rungs  --out DIR
-    python analysis/h200.py grid   --out DIR [--wall-time-s 480] [--set KEY=VALUE ...]
+    python analysis/gpu_proof.py ladder --out DIR [--wall-time-s 480] [--set KEY=VALUE ...]
+    python analysis/gpu_proof.py rungs  --out DIR
+    python analysis/gpu_proof.py table  --out DIR      # DIR/llama_grid.json as a CSV on stdout
+    python analysis/gpu_proof.py grid   --out DIR [--wall-time-s 480] [--set KEY=VALUE ...]
 
 ``ladder`` searches `gpt_torch` and, in the same call, measures the hand-made final configuration
 of the published ladder (bf16, SDPA, compile, fused AdamW, padded vocabulary) at its largest
@@ -17,6 +18,7 @@ AUTOTUNE_HOME, which has to travel).
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import signal
@@ -63,6 +65,13 @@ GRID = (
     "parameters.cross_entropy.values=[full]",
     "parameters.data_parallel.values=[ddp]",
     "baseline={micro_batch_size: 1, recompute_granularity: full, attention_backend: flash}",
+)
+COLUMNS = (
+    *("source", "source_path", "model", "params_b", "layers", "hidden", "heads", "kv_heads"),
+    *("ffn", "vocab", "seq_len", "gpu", "gpu_mem_gb", "nodes", "gpus", "tp", "pp", "cp", "ep"),
+    *("vpp", "dp", "zero_or_fsdp", "mbs", "gbs", "recompute", "seq_parallel"),
+    *("kernel/attention", "precision", "step_time_s", "tokens_per_s_per_gpu", "tflops_per_gpu"),
+    *("mfu", "mem_gb", "status", "note"),
 )
 TRIAL_LENGTH = ("trial.steps=12", "trial.min_steps=4")
 
@@ -206,6 +215,46 @@ def grid(folder: Path, overrides: Sequence[str], wall_time_s: float) -> None:
     write(folder, "llama_grid", {"machine": machine(), "search": found})
 
 
+def table(folder: Path) -> None:
+    """The measured grid in the form of `analysis/data`, printed."""
+    grid_file = json.loads((folder / "llama_grid.json").read_text(encoding="utf-8"))
+    shape = load_space("llama1b_torch").model
+    assert shape is not None
+    rows = csv.DictWriter(sys.stdout, COLUMNS, restval="", lineterminator="\n")
+    rows.writeheader()
+    for trial in grid_file["search"]["status"]["trials"]:
+        chosen = trial["params"]
+        measured = trial["outcome"] == "ok"
+        rows.writerow(
+            {
+                "source": "autotune, plain PyTorch on one lent GPU",
+                "source_path": "analysis/gpu_proof.py grid",
+                "model": "llama-3.2-1B",
+                "layers": shape.num_layers,
+                "hidden": shape.hidden_size,
+                "heads": shape.num_attention_heads,
+                "kv_heads": shape.num_query_groups,
+                "ffn": shape.ffn_hidden_size,
+                "vocab": shape.vocab_size,
+                "seq_len": 2048,
+                "gpu": "H100" if "H100" in grid_file["machine"]["gpus"][0] else "H200",
+                "gpu_mem_gb": 80 if "H100" in grid_file["machine"]["gpus"][0] else 141,
+                **dict.fromkeys(("nodes", "gpus", "tp", "pp", "cp", "dp"), 1),
+                "zero_or_fsdp": "none",
+                "mbs": chosen["micro_batch_size"],
+                "gbs": 32,
+                "recompute": chosen["recompute_granularity"],
+                "kernel/attention": chosen["attention_backend"],
+                "precision": "bf16",
+                "step_time_s": trial["step_time_s"] if measured else "",
+                "tokens_per_s_per_gpu": round(trial["tokens_per_s"], 1) if measured else "",
+                "mem_gb": round(trial["peak_memory_gib"] * 1.073741824, 2) if measured else "",
+                "status": "ok" if measured else "oom",
+                "note": "fp32 weights, bf16 autocast and residual stream, eager, fused AdamW",
+            }
+        )
+
+
 def this_gpu() -> tuple[str, ...]:
     """The override that names this machine's GPU; nothing on a CPU."""
     gpus = read_gpus()
@@ -228,15 +277,18 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["ladder", "rungs", "grid"])
-    parser.add_argument("--out", type=Path, default=Path("analysis/results/h200"))
+    parser.add_argument("what", choices=["ladder", "rungs", "grid", "table"])
+    parser.add_argument("--out", type=Path, default=Path("analysis/results/gpu"))
     parser.add_argument("--wall-time-s", type=float, default=480.0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     given = parser.parse_args()
     if given.what == "rungs":
         rungs(given.out, given.wall_time_s)
-        return
-    {"ladder": ladder, "grid": grid}[given.what](given.out, given.overrides, given.wall_time_s)
+    elif given.what == "table":
+        table(given.out)
+    else:
+        run = {"ladder": ladder, "grid": grid}[given.what]
+        run(given.out, given.overrides, given.wall_time_s)
 
 
 if __name__ == "__main__":
