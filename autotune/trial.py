@@ -165,6 +165,11 @@ class Measurement:
     warmup_dropped: int = 0
     stopped_early: bool = False
     objective: Interval | None = None
+    sample_time_s: Interval | None = None
+    """Seconds a sample: what a look at the throughput of a time to train is compared by."""
+    eval_loss: float | None = None
+    perplexity: float | None = None
+    """The last evaluation's cross-entropy (nats) and its exponential, where the log tells them."""
     first_losses: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -181,6 +186,9 @@ class Diagnosis:
 
 
 TrialKind = Literal["baseline", "search", "finalist", "audit", "rung"]
+Fidelity = Literal["full", "throughput", "target"]
+"""How much of the job a trial ran: its steps (``full``); of a study whose score is the time to a
+target loss, a few steps for their speed (``throughput``), or all until that loss (``target``)."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,9 @@ class TrialRecord:
     attempt: int = 1
     ran_to_end: bool = False
     simulated: bool = False
+    fidelity: Fidelity = "full"
+    seed: int | None = None
+    """What weights and data were drawn with; None: the seed that all trials share."""
 
     @property
     def finished(self) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from autotune.config import Config
+from autotune.config import Config, ParameterValue
 from autotune.controller.setting import Setting
 from autotune.controller.standing import result
 from autotune.search.finalists import next_finalist
-from autotune.trial import Outcome, Prediction, TrialKind, TrialRecord
+from autotune.search.time_to_train import next_to_target
+from autotune.trial import Fidelity, Outcome, Prediction, TrialKind, TrialRecord
 
 USER_ERRORS_IN_A_ROW = 2
 INFRA_IN_A_ROW = 3
@@ -25,6 +26,8 @@ class Task:
     reason: str
     prediction: Prediction
     alone: bool = False
+    fidelity: Fidelity = "full"
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,14 @@ class Agenda:
 
     def _baseline(self) -> Task:
         config = self._setting.baseline()
-        return Task(config, "baseline", "the baseline, measured first", self._predicted(config))
+        reason = "the baseline, measured first"
+        return self._first(Task(config, "baseline", reason, self._predicted(config)))
+
+    def _first(self, task: Task) -> Task:
+        """A task at the fidelity that the search runs at."""
+        fidelity = self._setting.first_fidelity
+        seed = self._setting.seeds[0] if fidelity == "target" else None
+        return replace(task, fidelity=fidelity, seed=seed)
 
     def _predicted(self, config: Config) -> Prediction:
         index = self._setting.legal.find(config.values)
@@ -121,7 +131,7 @@ class Agenda:
             return None
         config = legal.config(proposal.index)
         kind: TrialKind = "audit" if proposal.audit else "search"
-        return Task(config, kind, proposal.reason, proposal.prediction)
+        return self._first(Task(config, kind, proposal.reason, proposal.prediction))
 
     def _finalist(self, told: Sequence[TrialRecord]) -> Task | None:
         finalists = self._setting.space.budget.finalists
@@ -129,10 +139,21 @@ class Agenda:
         spent = limit is not None and self.wall_time_s >= limit
         if spent and result(told, self._setting.maximize).winner is not None:
             return None
+        if self._setting.times_training:
+            return self._run_to_target(told, finalists)
         choice = next_finalist(told, finalists, maximize=self._setting.maximize)
-        if choice is None:
+        return self._final(*choice) if choice is not None else None
+
+    def _run_to_target(self, told: Sequence[TrialRecord], finalists: int) -> Task | None:
+        setting = self._setting
+        objective, seeds = setting.space.objective, setting.seeds
+        turn = next_to_target(told, setting.legal, objective, finalists, seeds)
+        task = self._final(turn.values, turn.reason) if turn is not None else None
+        if task is None or turn is None:
             return None
-        values, reason = choice
+        return replace(task, fidelity="target", seed=turn.seed)
+
+    def _final(self, values: Mapping[str, ParameterValue], reason: str) -> Task | None:
         index = self._setting.legal.find(values)
         if index is None:
             return None

@@ -11,7 +11,7 @@ from autotune.controller.standing import parity_note
 from autotune.controller.watch import Watch
 from autotune.logs import diagnose
 from autotune.search.merit import merit
-from autotune.trial import Diagnosis, Measurement, Outcome, TrialRecord
+from autotune.trial import Diagnosis, Interval, Measurement, Outcome, TrialRecord
 
 PARITY_TOLERANCE = 0.05
 
@@ -53,7 +53,7 @@ def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) 
         watch.status,
         watch.evidence,
         watch.tally,
-        min_steps=setting.space.trial.min_steps,
+        min_steps=1 if watch.record.fidelity == "target" else setting.space.trial.min_steps,
         total_steps=watch.job.total_steps,
         hung=watch.ending == "hang",
         stopped_early=watch.ending in ("worse", "known") and not watch.ended_by_itself,
@@ -73,6 +73,8 @@ def _in_our_words(
     """The controller's own reason where it ended the gang, and the validity gate on MFU."""
     if found.outcome is Outcome.HANG and watch.ending == "hang":
         return dataclasses.replace(found, reason=watch.ending_reason)
+    if watch.record.fidelity == "target" and _missed(found, watch, measurement):
+        return Diagnosis(Outcome.INCOMPLETE, _how_far(setting, measurement))
     if found.outcome is not Outcome.OK:
         return found
     if measurement is None:
@@ -88,20 +90,44 @@ def _in_our_words(
     return found
 
 
+def _missed(found: Diagnosis, watch: Watch, measurement: Measurement | None) -> bool:
+    """Whether a run to the target ended as it should and had not reached it."""
+    if measurement is None or measurement.objective is not None:
+        return False
+    said = any("target_missed" in sample.extra for sample in watch.steady.samples)
+    return found.outcome is Outcome.OK or (said and found.outcome is Outcome.CRASH)
+
+
+def _how_far(setting: Setting, measurement: Measurement | None) -> str:
+    reason = f"the target loss {setting.space.objective.target:g} was not reached"
+    if measurement is None or measurement.eval_loss is None:
+        return reason
+    return f"{reason}: {evaluated(measurement)} at the last evaluation"
+
+
+def evaluated(measurement: Measurement) -> str:
+    """The last evaluation in words."""
+    said = f"loss {measurement.eval_loss:.4g}"
+    if measurement.perplexity is not None:
+        said += f", perplexity {measurement.perplexity:.4g}"
+    return said
+
+
 def complete(
     setting: Setting, measurement: Measurement, watch: Watch, earlier: Sequence[TrialRecord]
 ) -> Measurement:
     """The measurement with the space's objective, and a note where loss parity is broken."""
-    notes = list(measurement.notes)
-    baseline = next(
-        (r for r in earlier if r.kind == "baseline" and r.measurement and r.outcome is Outcome.OK),
-        None,
-    )
-    if baseline is not None and baseline.measurement is not None:
-        tolerance = setting.space.trial.loss_tolerance
-        note = parity_note(measurement.first_losses, baseline.measurement.first_losses, tolerance)
-        if note is not None and not moves_the_loss(setting):
-            notes.append(note)
+    parity = _parity(setting, measurement, watch.record, earlier)
+    notes = (*measurement.notes, *([parity] if parity else []))
+    if setting.times_training:
+        if setting.first_fidelity == "throughput":
+            samples = watch.steady.workload.samples_per_step or 1.0
+            step = measurement.step_time_s
+            sample_time = Interval(step.value / samples, step.low / samples, step.high / samples)
+            measurement = dataclasses.replace(measurement, sample_time_s=sample_time)
+        return dataclasses.replace(
+            measurement, stopped_early=not watch.ended_by_itself, notes=notes
+        )
     figure = merit(measurement, setting.space.objective)
     is_rate = setting.space.objective.metric == "tokens_per_s"
     return dataclasses.replace(
@@ -109,10 +135,31 @@ def complete(
         objective=figure,
         tokens_per_s=measurement.tokens_per_s or (figure if is_rate else None),
         stopped_early=not watch.ended_by_itself,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
-def moves_the_loss(setting: Setting) -> bool:
-    """Whether the space searches what is learned, so that first losses may differ."""
-    return bool({"global_batch_size", "optimizer", "seq_length"} & set(setting.space.parameters))
+LEARNED = ("global_batch_size", "optimizer", "seq_length", "learning_rate", "warmup_steps")
+"""Parameters that move the first losses by themselves, where a space has opted them in."""
+
+
+def _parity(
+    setting: Setting,
+    measurement: Measurement,
+    record: TrialRecord,
+    earlier: Sequence[TrialRecord],
+) -> str | None:
+    """What to note where first losses leave the baseline's of the same seed and way of learning."""
+    baseline = next(
+        (r for r in earlier if r.kind == "baseline" and r.measurement and r.outcome is Outcome.OK),
+        None,
+    )
+    if baseline is None or baseline.measurement is None or baseline.number == record.number:
+        return None
+    if any(record.values.get(name) != baseline.values.get(name) for name in LEARNED):
+        return None
+    first = setting.seeds[0]
+    if (record.seed or first) != (baseline.seed or first):
+        return None
+    tolerance = setting.space.trial.loss_tolerance
+    return parity_note(measurement.first_losses, baseline.measurement.first_losses, tolerance)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from autotune import figures
@@ -208,6 +208,8 @@ def unmeasured(rungs: Sequence[Rung], records: Sequence[TrialRecord]) -> list[Ru
 def _settles(record: TrialRecord) -> bool:
     """Whether a trial tells a rung's figure, or that the config itself has none."""
     if record.outcome is Outcome.OK:
+        if record.fidelity == "throughput":
+            return False
         return record.ran_to_end or record.kind == "rung"
     return record.outcome not in (Outcome.INFRA, Outcome.CANCELLED) or record.kind == "rung"
 
@@ -295,4 +297,7 @@ class LadderAgenda:
         reason = f"a rung of the ladder: {why}" if rung.changed else "the ladder's foot"
         predict = getattr(self._setting.proposer, "predict", None)
         expected = predict(index) if predict else Prediction()
-        return Task(config, "rung", reason, expected, alone=True)
+        task = Task(config, "rung", reason, expected, alone=True)
+        if not self._setting.times_training:
+            return task
+        return replace(task, fidelity="target", seed=self._setting.seeds[0])

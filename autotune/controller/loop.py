@@ -23,7 +23,7 @@ from autotune.controller.failpoints import failpoint
 from autotune.controller.ladder import LadderAgenda
 from autotune.controller.setting import Setting
 from autotune.controller.signals import Signals
-from autotune.controller.standing import Result, result, standings
+from autotune.controller.standing import Result, fastest_sample, result, standings
 from autotune.controller.timers import HangTimer
 from autotune.controller.watch import Watch
 from autotune.controller.write_job import job_from_json, write_job
@@ -186,6 +186,8 @@ class Controller:
             reason=task.reason,
             prediction=task.prediction,
             simulated=self.setting.options.simulated,
+            fidelity=task.fidelity,
+            seed=task.seed,
         )
         failpoint("after_choosing")
         return record
@@ -205,7 +207,12 @@ class Controller:
         index = self.setting.legal.find(record.values)
         if index is None:
             raise BadInput(f"trial {record.number}: its config is no longer in the legal set")
-        job = self.setting.render(self.setting.legal.config(index), paths.folder)
+        job = self.setting.render(
+            self.setting.legal.config(index),
+            paths.folder,
+            fidelity=record.fidelity,
+            seed=record.seed,
+        )
         record = dataclasses.replace(record, started_at=judge.now(), attempt=before.attempt)
         write_job(job, paths)
         self.study.save_chosen(record, before.attempt)
@@ -252,9 +259,13 @@ class Controller:
             paths,
             self.setting.launcher,
             self.setting.framework(config).log_format(self.setting.space),
-            SteadyState(self.setting.workload(config, job), self.setting.step_limits()),
+            SteadyState(
+                self.setting.workload(config, job, record.fidelity), self.setting.step_limits()
+            ),
             HangTimer(trial.startup_grace_s, trial.hang_floor_s),
-            may_stop_early=record.kind in ("search", "audit") and trial.stop_early,
+            may_stop_early=record.kind in ("search", "audit")
+            and record.fidelity != "target"
+            and trial.stop_early,
             kill_grace_s=trial.kill_grace_s,
         )
 
@@ -267,6 +278,9 @@ class Controller:
         return watch.in_its_unit(self._best, self.setting.space.objective.metric)
 
     def _refresh_best(self) -> None:
+        if self.setting.first_fidelity == "throughput":
+            self._best = fastest_sample(self.study.records())
+            return
         ranked = standings(self.study.records(), self.setting.maximize)
         self._best = ranked[0].objective if ranked else None
 

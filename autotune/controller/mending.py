@@ -49,6 +49,8 @@ def extend_study(old: Study, setting: Setting, url: str | None) -> Study:
             reason=record.reason,
             prediction=record.prediction,
             simulated=record.simulated,
+            fidelity=record.fidelity,
+            seed=record.seed,
         )
         told = dataclasses.replace(
             record,

@@ -23,9 +23,10 @@ from autotune.launchers.nvml import read_gpus
 from autotune.search import Proposer, make_proposer
 from autotune.search.steady import StepLimits, Workload
 from autotune.space import LegalSet, Rule, SearchSpace, build_legal_set, load_space
-from autotune.trial import Job
+from autotune.trial import Fidelity, Job
 
 SIMULATED_COMPRESSION = 1000.0
+SEED = RenderContext.seed
 Profiler: TypeAlias = 'Literal["torch", "nsys"] | None'
 
 
@@ -83,10 +84,40 @@ class Setting:
         """The framework of a config: the space's, unless it is a parameter."""
         return get_framework(str(config.get("framework", self.space.frameworks[0])))
 
-    def context(self, trial_dir: Path, profiler: Profiler = None) -> RenderContext:
+    @property
+    def first_fidelity(self) -> Fidelity:
+        """What the trials of the search run: a time to train is searched by throughput first."""
+        found: set[Fidelity] = {
+            first(self.space) if first else "full"
+            for first in (
+                getattr(get_framework(name), "first_fidelity", None)
+                for name in self.space.frameworks
+            )
+        }
+        return found.pop() if len(found) == 1 else "target" if self.times_training else "full"
+
+    @property
+    def times_training(self) -> bool:
+        """Whether the score is the time to a target loss."""
+        return self.space.objective.metric == "time_to_target_s"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the runs to the target, that of all other trials first."""
+        return tuple(range(SEED, SEED + self.space.objective.seeds))
+
+    def context(
+        self,
+        trial_dir: Path,
+        profiler: Profiler = None,
+        fidelity: Fidelity | None = None,
+        seed: int | None = None,
+    ) -> RenderContext:
         """What a trial is rendered with."""
         return RenderContext(
             trial_dir=trial_dir,
+            seed=SEED if seed is None else seed,
+            fidelity=fidelity or self.first_fidelity,
             profiler=profiler,
             python=self.options.python,
             simulated=self.options.simulated,
@@ -94,16 +125,26 @@ class Setting:
             time_compression=self.options.time_compression if self.options.simulated else 1.0,
         )
 
-    def render(self, config: Config, trial_dir: Path, profiler: Profiler = None) -> Job:
-        """The job of one config in its folder; ``profiler`` switches one on."""
-        context = self.context(trial_dir, profiler)
+    def render(
+        self,
+        config: Config,
+        trial_dir: Path,
+        profiler: Profiler = None,
+        fidelity: Fidelity | None = None,
+        seed: int | None = None,
+    ) -> Job:
+        """The job of one config in its folder; ``profiler`` switches one on.
+
+        The fidelity is the search's unless another is given, the seed the one of all trials.
+        """
+        context = self.context(trial_dir, profiler, fidelity, seed)
         return self.framework(config).render(self.space, config, context)
 
     def baseline(self) -> Config:
         """The config that is measured first."""
         return self.legal.config(self.legal.baseline)
 
-    def workload(self, config: Config, job: Job) -> Workload:
+    def workload(self, config: Config, job: Job, fidelity: Fidelity = "full") -> Workload:
         """What turns this config's step times into rates."""
         facts = self.space.facts(config)
         batch, length = facts.get("global_batch_size"), facts.get("seq_length")
@@ -111,6 +152,7 @@ class Setting:
         samples = float(batch) if isinstance(batch, (int, float)) and batch else None
         tokens = samples * float(length) if samples and isinstance(length, (int, float)) else None
         derived = metric in DERIVED_METRICS and (tokens is not None or metric != "tokens_per_s")
+        derived = derived or fidelity == "throughput"
         return Workload(
             tokens_per_step=tokens,
             samples_per_step=samples,

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from scipy.special import stdtrit
 
 from autotune.config import ParameterValue
+from autotune.scoring import RUNS_TO_DROP_FROM
 from autotune.search.finalists import LOSS_PARITY
+from autotune.search.time_to_train import runs_to_target
 from autotune.trial import Interval, Outcome, TrialRecord
 
 
@@ -31,6 +33,10 @@ class Standing:
     """The run that stands for the config: the last one that ran to its end."""
     turns: int = 0
     """How many of its runs were turns in the final."""
+    reached: int | None = None
+    """Of a time to train: how many of its runs reached the target."""
+    parity: str = ""
+    """How its first losses left the baseline's tolerance, so that it cannot win."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,12 @@ def pool(intervals: list[Interval]) -> Interval:
 
 
 def standings(records: Iterable[TrialRecord], maximize: bool = True) -> list[Standing]:
-    """All measured configs, best first."""
+    """All measured configs, best first; of a time to train, those that ran to the target."""
+    everything = list(records)
+    if any(record.fidelity == "target" for record in everything):
+        return _by_time_to_train(everything)
     groups: dict[str, list[TrialRecord]] = {}
-    for record in records:
+    for record in everything:
         if record.outcome is Outcome.OK and record.measurement and record.measurement.objective:
             groups.setdefault(record.config_hash, []).append(record)
     found = []
@@ -86,9 +95,51 @@ def standings(records: Iterable[TrialRecord], maximize: bool = True) -> list[Sta
                 bool(whole),
                 counted[-1],
                 sum(run.kind == "finalist" for run in counted),
+                parity=_parity(runs),
             )
         )
     return sorted(found, key=lambda s: s.objective.value, reverse=maximize)
+
+
+def _by_time_to_train(records: list[TrialRecord]) -> list[Standing]:
+    """Configs that reached the target at least once, by the score that MLPerf gives their runs.
+
+    One that missed it in more runs than the score forgives is shown, and may not win.
+    """
+    found = []
+    for config_hash, runs in runs_to_target(records).items():
+        own = [record for record in records if record.config_hash == config_hash]
+        counted = [r for r in own if r.fidelity == "target" and r.outcome is Outcome.OK]
+        if not counted or not runs.reached:
+            continue
+        times = sorted(time for time in runs.times_s.values() if math.isfinite(time))
+        scored = math.isfinite(runs.score_s)
+        if scored and len(runs.times_s) >= RUNS_TO_DROP_FROM:
+            times = times[1:-1] if runs.reached == len(runs.times_s) else times[1:]
+        found.append(
+            Standing(
+                config_hash,
+                counted[-1].values,
+                tuple(record.number for record in counted),
+                pool([Interval(time, time, time) for time in times]),
+                scored and runs.may_still_win(len(runs.times_s)),
+                counted[-1],
+                len(runs.done),
+                reached=runs.reached,
+                parity=_parity(own),
+            )
+        )
+    return sorted(found, key=lambda s: (not s.may_win, s.objective.value))
+
+
+def fastest_sample(records: Iterable[TrialRecord]) -> Interval | None:
+    """The least seconds a sample that a trial of a time to train has shown."""
+    times = [
+        record.measurement.sample_time_s
+        for record in records
+        if record.outcome is Outcome.OK and record.measurement and record.measurement.sample_time_s
+    ]
+    return min(times, key=lambda time: time.value, default=None)
 
 
 def ratio(over: Interval, under: Interval) -> Interval | None:
@@ -111,14 +162,17 @@ def result(records: Iterable[TrialRecord], maximize: bool = True) -> Result:
     ranked = standings(everything, maximize)
     base_hash = next((r.config_hash for r in everything if r.kind == "baseline"), None)
     baseline = next((s for s in ranked if s.config_hash == base_hash), None)
-    eligible = [s for s in ranked if s.may_win and not parity_broken(s)]
-    in_the_final = [s for s in eligible if s.turns]
-    winner = next(iter(in_the_final or eligible), None)
+    eligible = [s for s in ranked if s.may_win and not s.parity]
+    winner = next(iter(_in_the_final(eligible) or eligible), None)
     gain = None
     ties: tuple[Standing, ...] = ()
     if winner is not None:
         ties = tuple(
-            s for s in ranked if s is not winner and s.objective.overlaps(winner.objective)
+            s
+            for s in ranked
+            if s is not winner
+            and s.objective.overlaps(winner.objective)
+            and not (s.parity or (s.reached is not None and not s.may_win))
         )
         if baseline is not None:
             gain = (
@@ -129,13 +183,17 @@ def result(records: Iterable[TrialRecord], maximize: bool = True) -> Result:
     return Result(winner, baseline, gain, ties, not ties)
 
 
-def parity_broken(standing: Standing) -> bool:
-    """Whether its first losses left the baseline's tolerance: then it cannot win."""
-    measurement = standing.record.measurement
-    return bool(measurement) and any(
-        note.startswith(LOSS_PARITY)
-        for note in measurement.notes  # type: ignore[union-attr]
-    )
+def _in_the_final(eligible: list[Standing]) -> list[Standing]:
+    """Those that had turns in the final; of a time to train, as many seeds as anyone."""
+    most = max((s.turns for s in eligible), default=0)
+    timed = any(s.reached is not None for s in eligible)
+    return [s for s in eligible if s.turns and (s.turns == most or not timed)]
+
+
+def _parity(runs: Iterable[TrialRecord]) -> str:
+    """The first note that says that a run learned something else."""
+    notes = (note for run in runs if run.measurement for note in run.measurement.notes)
+    return next((note for note in notes if note.startswith(LOSS_PARITY)), "")
 
 
 def parity_note(

@@ -105,10 +105,16 @@ class Watch:
         )
 
     def in_its_unit(self, best: Interval, metric: str) -> Interval | None:
-        """An objective as `SteadyState` compares it: seconds per step, or the metric."""
+        """An objective as `SteadyState` compares it: seconds per step, or the metric.
+
+        Of a time to train ``best`` is in seconds a sample.
+        """
         workload = self.steady.workload
         if workload.metric is not None or metric == "step_time_s":
             return best
+        if metric == "time_to_target_s":
+            samples = workload.samples_per_step or 1.0
+            return Interval(*(samples * x for x in (best.value, best.low, best.high)))
         tokens = workload.tokens_per_step
         if metric != "tokens_per_s" or not tokens or best.low <= 0:
             return None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 from autotune.config import Config, ParameterValue
 from autotune.errors import BadInput
-from autotune.trial import Job
+from autotune.trial import Fidelity, Job
 
 if TYPE_CHECKING:
     from autotune.logs import LogFormat
@@ -37,7 +37,8 @@ class RenderContext:
     ``trial_dir`` is where the launcher will write ``Job.files`` (absolute path); ``python`` is
     the interpreter of the training environment; ``seed`` seeds weights and mock data, equal for
     all trials of a study so that first losses can be compared; ``steps`` overrides the space's
-    ``trial.steps``. ``purpose`` is ``export`` when the job is meant to outlive the study: load
+    ``trial.steps``. ``fidelity`` tells a run to the target loss from the look at the throughput
+    before it. ``purpose`` is ``export`` when the job is meant to outlive the study: load
     and save paths are then restored, which a trial never touches. ``profiler`` asks for the
     framework's own profiler. ``simulated`` asks for the simulated cluster instead of the real
     program, ``simulation_seed`` draws its hidden physics and ``time_compression`` is simulated
@@ -48,6 +49,7 @@ class RenderContext:
     python: str = sys.executable
     seed: int = 1234
     steps: int | None = None
+    fidelity: Fidelity = "full"
     purpose: Literal["trial", "export"] = "trial"
     profiler: Literal["torch", "nsys"] | None = None
     simulated: bool = False

@@ -1,8 +1,8 @@
 """Hugging Face accelerate: time to train, in miniature.
 
-A run has two fidelities. With `context.steps` it measures throughput over that many steps, the
-cheap first look; without, and with `objective.metric: time_to_target_s`, it runs until the
-evaluation loss meets `objective.target`. Trials start one process per rank; an export on one
+With `objective.metric: time_to_target_s` a run has two fidelities: the throughput over
+`trial.steps` steps, the cheap first look, and all steps until the evaluation loss meets
+`objective.target`. Trials start one process per rank; an export on one
 node says `accelerate launch`.
 """
 
@@ -28,7 +28,7 @@ from autotune.frameworks._space import (
 )
 from autotune.logs import LogFormat
 from autotune.space.rule import Rule
-from autotune.trial import Job
+from autotune.trial import Fidelity, Job
 
 if TYPE_CHECKING:
     from autotune.space import SearchSpace
@@ -73,7 +73,7 @@ def _numbers(space: SearchSpace, config: Config) -> list[str]:
 def _fidelity(space: SearchSpace, context: RenderContext) -> tuple[list[str], int | None]:
     """Arguments that say when to stop, and the number of steps where it is known beforehand."""
     timed = space.objective.metric == "time_to_target_s"
-    if not timed or context.steps is not None:
+    if not timed or context.fidelity == "throughput" or context.steps is not None:
         steps = steps_of(space, context)
         return ["--max-steps", str(steps)], steps
     if space.objective.target is None:
@@ -86,6 +86,10 @@ class Accelerate:
     """The framework's members, see :class:`autotune.frameworks.Framework`."""
 
     name = "accelerate"
+
+    def first_fidelity(self, space: SearchSpace) -> Fidelity:
+        """A time to train is searched by throughput first."""
+        return "throughput" if space.objective.metric == "time_to_target_s" else "full"
 
     def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
         """None of its own: replicas are all that is laid out here."""

@@ -24,7 +24,7 @@ from autotune.frameworks._placeholders import (
 )
 from autotune.logs import LogFormat, format_from_metric
 from autotune.space import Expression, Rule, SearchSpace
-from autotune.trial import Job
+from autotune.trial import Fidelity, Job
 
 if TYPE_CHECKING:
     from autotune.trial import StartPer
@@ -32,12 +32,22 @@ if TYPE_CHECKING:
 CONTEXT_NAMES = ("trial_dir", "seed", "steps", "python")
 STARTS = ("job", "node", "rank")
 OPTIONS = ("per",)
+THROUGHPUT_STEPS = 20
 
 
 class CommandFramework:
     """`framework: command`."""
 
     name = "command"
+
+    def first_fidelity(self, space: SearchSpace) -> Fidelity:
+        """A time to train is searched by throughput first where ``{steps}`` ends a run early.
+
+        In a run to the target ``{steps}`` is inactive: its argument and flag are left out.
+        """
+        if space.objective.metric != "time_to_target_s":
+            return "full"
+        return "throughput" if _tells_steps(space) else "target"
 
     def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
         """None of its own. BadInput for a missing command, an unknown placeholder or option,
@@ -69,7 +79,9 @@ class CommandFramework:
         flag before it where the value stood alone; so is an environment variable.
         """
         where = _where(space)
-        steps = context.steps or space.trial.steps
+        steps = None if context.fidelity == "target" else context.steps or space.trial.steps
+        if context.fidelity == "throughput":
+            steps = steps or THROUGHPUT_STEPS
         values: dict[str, ParameterValue] = dict(space.facts(config))
         values.update(
             trial_dir=str(context.trial_dir), seed=context.seed, steps=steps, python=context.python

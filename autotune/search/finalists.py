@@ -111,10 +111,15 @@ def _contender(runs: Sequence[TrialRecord]) -> Contender | None:
     )
 
 
+def breaks_parity(run: TrialRecord) -> bool:
+    """Whether a run's first losses left the tolerance around the baseline's."""
+    notes = run.measurement.notes if run.measurement is not None else ()
+    return any(note.startswith(LOSS_PARITY) for note in notes)
+
+
 def _out(run: TrialRecord) -> bool:
     """Whether a run bars its config from winning."""
-    notes = run.measurement.notes if run.measurement is not None else ()
-    if any(note.startswith(LOSS_PARITY) for note in notes):
+    if breaks_parity(run):
         return True
     harmless = (Outcome.OK, Outcome.INFRA, Outcome.CANCELLED)
     return run.kind == "finalist" and run.outcome not in harmless

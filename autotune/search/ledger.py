@@ -52,7 +52,7 @@ class Ledger:
                 continue
             self._told.add(record.number)
             row = self.legal.find(record.values)
-            if row is not None:
+            if row is not None and not (record.fidelity == "target" and self.visited[row]):
                 self.visited[row] = True
                 self.trials.append((record, row))
                 self._note(record, row)

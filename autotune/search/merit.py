@@ -17,8 +17,11 @@ def merit(measurement: Measurement, objective: Objective) -> Interval | None:
     """The figure that the objective names, None where this measurement lacks it.
 
     A figure of the user's own command (``Measurement.objective``) stands for whatever the
-    objective names. Tokens/s fall back to steps per second where tokens are not known.
+    objective names. Tokens/s fall back to steps per second where tokens are not known. A time
+    to train whose trials first look at the throughput is searched by the seconds of a sample.
     """
+    if objective.metric == "time_to_target_s" and measurement.sample_time_s is not None:
+        return measurement.sample_time_s
     if measurement.objective is not None:
         return measurement.objective
     metric = objective.metric

@@ -71,13 +71,14 @@ class SteadyState:
     samples: list[StepSample] = field(default_factory=list)
 
     def feed(self, sample: StepSample) -> None:
-        """Adds what one log line told; beyond 20,000 samples only its memory, to stay bounded."""
+        """Adds what one log line told; beyond 20,000 samples only its memory and its own figures."""
         if len(self.samples) < MAX_SAMPLES:
             self.samples.append(sample)
-        elif sample.memory_gib is not None:
+        elif sample.memory_gib is not None or sample.extra:
             last = self.samples[-1]
-            peak = max(sample.memory_gib, last.memory_gib or 0.0)
-            self.samples[-1] = replace(last, memory_gib=peak)
+            peak = max(sample.memory_gib or 0.0, last.memory_gib or 0.0) or None
+            extra = {**last.extra, **sample.extra}
+            self.samples[-1] = replace(last, memory_gib=peak, extra=extra)
 
     def merit(self) -> Interval | None:
         """What the trial is judged by so far: its metric, else seconds per step; None at first."""
@@ -154,9 +155,16 @@ def measure(
         steps_used=int(steady.values.size),
         warmup_dropped=steady.warmup + len(steps) - len(timed),
         objective=metric.interval if metric.values.size else None,
+        eval_loss=_latest(every, "eval_loss"),
+        perplexity=_latest(every, "perplexity"),
         first_losses=tuple(s.loss for s in steps if s.loss is not None)[:10],
         notes=notes,
     )
+
+
+def _latest(samples: Sequence[StepSample], name: str) -> float | None:
+    """The last value of a figure of the program's own."""
+    return next((s.extra[name] for s in reversed(samples) if name in s.extra), None)
 
 
 def scoring_steps(samples: Sequence[StepSample]) -> list[StepSample]:

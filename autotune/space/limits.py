@@ -30,6 +30,12 @@ class Objective(BaseModel):
     target: float | None = Field(
         default=None, description="for time_to_target_s: the evaluation loss to reach"
     )
+    seeds: int = Field(
+        default=5,
+        gt=0,
+        description="for time_to_target_s: runs of each finalist to the target, a seed each; "
+        "of five or more the fastest and the slowest do not count",
+    )
 
     @property
     def maximize(self) -> bool:

@@ -53,7 +53,7 @@ def record_from_json(data: dict[str, Any]) -> TrialRecord:
 def measurement_from_json(data: dict[str, Any]) -> Measurement:
     """A measurement from its JSON object."""
     known = _known(Measurement, data)
-    for name in ("step_time_s", "tokens_per_s", "objective"):
+    for name in ("step_time_s", "tokens_per_s", "objective", "sample_time_s"):
         if known.get(name) is not None:
             known[name] = Interval(**known[name])
     known["first_losses"] = tuple(

@@ -29,7 +29,7 @@ from autotune.study.paths import (
     write_atomically,
 )
 from autotune.study.storage import open_storage, redact_url, storage_errors
-from autotune.trial import Outcome, Prediction, TrialKind, TrialRecord
+from autotune.trial import Fidelity, Outcome, Prediction, TrialKind, TrialRecord
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -222,6 +222,8 @@ class Study:
         reason: str,
         prediction: Prediction,
         simulated: bool,
+        fidelity: Fidelity = "full",
+        seed: int | None = None,
     ) -> TrialRecord:
         """Create a trial in one row: parameters, kind, reason and expectation are in it."""
         from optuna.trial import TrialState, create_trial
@@ -233,6 +235,8 @@ class Study:
             "config_hash": config.hash,
             "prediction": dataclasses.asdict(prediction),
             "simulated": simulated,
+            "fidelity": fidelity,
+            "seed": seed,
         }
         template = create_trial(
             state=TrialState.RUNNING,
@@ -252,6 +256,8 @@ class Study:
             reason=reason,
             prediction=prediction,
             simulated=simulated,
+            fidelity=fidelity,
+            seed=seed,
         )
         self._records[number] = record
         self._trial_ids[number] = trial_id
@@ -295,7 +301,9 @@ class Study:
         values = None
         if record.outcome is Outcome.OK and record.measurement and record.measurement.objective:
             state, values = TrialState.COMPLETE, [record.measurement.objective.value]
-        elif record.outcome in (Outcome.OOM_GPU, Outcome.INVALID_CONFIG):
+        elif record.outcome in (Outcome.OOM_GPU, Outcome.INVALID_CONFIG) or (
+            record.outcome is Outcome.OK and record.fidelity == "throughput"
+        ):
             state = TrialState.PRUNED
         trial_id = self._trial_ids[record.number]
         with storage_errors(self.url):

@@ -108,6 +108,8 @@ def _tell_again(
             reason=record.reason,
             prediction=record.prediction,
             simulated=record.simulated,
+            fidelity=record.fidelity,
+            seed=record.seed,
         )
         if added.number == record.number:
             break
