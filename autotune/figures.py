@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autotune.config import SHORT_NAMES
+from autotune.scoring import RUNS_TO_DROP_FROM
 from autotune.trial import Interval, Outcome, TrialRecord
 
 UNITS = {
@@ -121,3 +122,24 @@ def objective_of(record: TrialRecord) -> Interval | None:
     if record.outcome is not Outcome.OK or record.measurement is None:
         return None
     return record.measurement.objective
+
+
+def cell(record: TrialRecord) -> str:
+    """A trial's deciding figure for a table; in brackets the rate of a look at the throughput."""
+    objective = objective_of(record)
+    if objective is not None:
+        return number(objective.value)
+    measured = record.measurement
+    if record.outcome is not Outcome.OK or measured is None or measured.sample_time_s is None:
+        return ""
+    if measured.tokens_per_s is not None:
+        return f"({number(measured.tokens_per_s.value)} tokens/s)"
+    return f"({number(1.0 / measured.sample_time_s.value)} samples/s)"
+
+
+def seeds(reached: int, runs: int) -> str:
+    """How a time to train was scored."""
+    if runs == 1:
+        return "one seed only"
+    dropped = " without the fastest and the slowest" if runs >= RUNS_TO_DROP_FROM else ""
+    return f"{reached} of {runs} seeds reached the target, mean{dropped}"

@@ -81,6 +81,8 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     return {
         "number": record.number,
         "kind": record.kind,
+        "fidelity": record.fidelity,
+        "seed": record.seed,
         "outcome": str(record.outcome),
         "objective": span.value if span else None,
         "low": span.low if span else None,

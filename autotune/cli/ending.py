@@ -91,6 +91,8 @@ def _print_standing(setting: Setting, found: Result, metric: str) -> None:
         out.print("The baseline failed, so there is no gain to state.", style=console.WARN)
     else:
         out.print(f"Gain over the baseline: {figures.gain(found.gain)}", style="bold")
+    for line in views.beside(found, metric):
+        out.print(line)
     if found.ties:
         tied = ", ".join("trial " + "/".join(map(str, tie.numbers)) for tie in found.ties[:5])
         out.print(f"A tie: {tied} cannot be told apart from the winner at 95%.")

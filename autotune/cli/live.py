@@ -10,7 +10,7 @@ from autotune import figures
 from autotune.cli import console, views
 from autotune.controller import Listener, Progress
 from autotune.controller.standing import result
-from autotune.trial import TrialRecord
+from autotune.trial import Outcome, TrialRecord
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,15 +51,21 @@ class Board:
     def summary(self) -> str:
         """One line: best so far, baseline, failures, GPU-hours."""
         found = result(self.records, self.maximize)
-        from autotune.controller.standing import standings
+        from autotune.controller.standing import fastest_sample, standings
 
         ranked = standings(self.records, self.maximize)
         best = ranked[0].objective.value if ranked else None
         base = found.baseline.objective.value if found.baseline else None
-        parts = [f"best {figures.number(best)} {figures.unit(self.metric)}"]
+        look = None if ranked else fastest_sample(self.records)
+        if look is not None:
+            parts = [f"fastest look {figures.number(1.0 / look.value)} samples/s"]
+        else:
+            parts = [f"best {figures.number(best)} {figures.unit(self.metric)}"]
         if best and base:
             parts.append(f"{best / base if self.maximize else base / best:.2f}x the baseline")
-        elif any(r.kind == "baseline" and r.finished for r in self.records):
+        elif any(
+            r.kind == "baseline" and r.outcome not in (None, Outcome.OK) for r in self.records
+        ):
             parts.append("the baseline failed")
         failures = {k: v for k, v in views.counts(self.records).items() if k != "ok"}
         parts += [f"{count} {outcome}" for outcome, count in failures.items()]

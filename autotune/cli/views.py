@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autotune import figures
+from autotune.search.finalists import breaks_parity
 from autotune.trial import Outcome, TrialRecord
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from autotune.controller.standing import Result
+    from autotune.controller.standing import Result, Standing
 
 
 def trial_json(record: TrialRecord) -> dict[str, Any]:
@@ -21,6 +22,8 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
     return {
         "number": record.number,
         "kind": record.kind,
+        "fidelity": record.fidelity,
+        "seed": record.seed,
         "params": dict(record.values),
         "outcome": record.outcome.value if record.outcome else None,
         "reason": record.outcome_reason or record.reason,
@@ -28,6 +31,11 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
         "tokens_per_s": measured.tokens_per_s.value if measured and measured.tokens_per_s else None,
         "objective": measured.objective.value if measured and measured.objective else None,
         "step_time_s": measured.step_time_s.value if measured else None,
+        "sample_time_s": (
+            measured.sample_time_s.value if measured and measured.sample_time_s else None
+        ),
+        "eval_loss": record.measurement.eval_loss if record.measurement else None,
+        "perplexity": record.measurement.perplexity if record.measurement else None,
         "peak_memory_gib": measured.peak_memory_gib if measured else None,
         "seconds": record.seconds,
         "gpu_seconds": record.gpu_seconds,
@@ -76,7 +84,22 @@ def best_json(name: str, found: Result, metric: str) -> dict[str, Any]:
         "gain": found.gain.value if found.gain else None,
         "gain_interval": _span(found.gain) if found.gain else None,
         "ties": [list(tie.numbers) for tie in found.ties],
+        "seeds": winner.turns if winner and winner.reached is not None else None,
+        "seeds_reached": winner.reached if winner else None,
+        "perplexity": (
+            winner.record.measurement.perplexity if winner and winner.record.measurement else None
+        ),
+        "without_opt_ins": _other(found.unchanged) if found.unchanged else None,
         "simulated": bool(winner and winner.record.simulated),
+    }
+
+
+def _other(standing: Standing) -> dict[str, Any]:
+    return {
+        "trial": standing.record.number,
+        "trials_pooled": list(standing.numbers),
+        "params": dict(standing.values),
+        "objective": _span(standing.objective),
     }
 
 
@@ -111,7 +134,7 @@ def trial_table(
         table.add_row(
             str(record.number),
             figures.label(record, baseline),
-            figures.number(o.value) if (o := figures.objective_of(record)) else "",
+            figures.cell(record),
             outcome_text(record),
             figures.why(record) or record.reason,
         )
@@ -127,11 +150,33 @@ STYLES = {Outcome.OK: "green", Outcome.OOM_GPU: "yellow", Outcome.CANCELLED: "di
 
 
 def outcome_text(record: TrialRecord) -> Any:
-    """The outcome, coloured; an early stop is said."""
+    """The outcome, coloured; an early stop is said, and a loss that left the baseline's."""
     from rich.text import Text
 
     if record.outcome is None:
         return Text("running", style="cyan")
     early = record.measurement is not None and record.measurement.stopped_early
+    if record.outcome is Outcome.OK and breaks_parity(record):
+        return Text("ok, not a winner", style="yellow")
     words = "ok (early)" if record.outcome is Outcome.OK and early else str(record.outcome)
     return Text(words, style=STYLES.get(record.outcome, "red"))
+
+
+def beside(found: Result, metric: str) -> list[str]:
+    """What is said beside the winner: how its seeds were scored, the best without opt-ins."""
+    lines = []
+    winner, unchanged = found.winner, found.unchanged
+    if winner is not None and winner.reached is not None:
+        said = figures.seeds(winner.reached, winner.turns)
+        measured = winner.record.measurement
+        if measured is not None and measured.perplexity is not None:
+            said += f"; perplexity {figures.number(measured.perplexity)} at the end"
+        lines.append(f"Scored over seeds: {said}.")
+    if winner is not None and unchanged is not None:
+        lines.append(
+            "It learns as the baseline does."
+            if unchanged.config_hash == winner.config_hash
+            else f"The best that changes nothing opted in: trial {unchanged.record.number}, "
+            f"{figures.interval(unchanged.objective)} {figures.unit(metric)}."
+        )
+    return lines

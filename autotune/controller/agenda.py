@@ -147,7 +147,8 @@ class Agenda:
     def _run_to_target(self, told: Sequence[TrialRecord], finalists: int) -> Task | None:
         setting = self._setting
         objective, seeds = setting.space.objective, setting.seeds
-        turn = next_to_target(told, setting.legal, objective, finalists, seeds)
+        opted_in = setting.space.contract.search
+        turn = next_to_target(told, setting.legal, objective, finalists, seeds, opted_in)
         task = self._final(turn.values, turn.reason) if turn is not None else None
         if task is None or turn is None:
             return None

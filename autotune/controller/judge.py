@@ -10,6 +10,7 @@ from autotune.controller.setting import Setting
 from autotune.controller.standing import parity_note
 from autotune.controller.watch import Watch
 from autotune.logs import diagnose
+from autotune.search.finalists import LOSS_PARITY
 from autotune.search.merit import merit
 from autotune.trial import Diagnosis, Interval, Measurement, Outcome, TrialRecord
 
@@ -32,7 +33,7 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
     return dataclasses.replace(
         watch.record,
         outcome=diagnosis.outcome,
-        outcome_reason=diagnosis.reason,
+        outcome_reason=_and_parity(diagnosis, measurement),
         evidence=diagnosis.evidence,
         parameters_named=diagnosis.parameters,
         measurement=measurement,
@@ -44,6 +45,13 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
         ran_to_end=diagnosis.outcome is Outcome.OK and watch.ended_by_itself,
         simulated=setting.options.simulated,
     )
+
+
+def _and_parity(diagnosis: Diagnosis, measurement: Measurement | None) -> str:
+    """The reason of an outcome; of a good run that learns something else, that it does."""
+    notes = measurement.notes if measurement is not None else ()
+    broken = [note for note in notes if note.startswith(LOSS_PARITY)]
+    return broken[0] if broken and diagnosis.outcome is Outcome.OK else diagnosis.reason
 
 
 def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) -> Diagnosis:
@@ -85,6 +93,8 @@ def _in_our_words(
             Outcome.INCOMPLETE,
             f"implausible figures: {rate:.0f} TFLOP/s on a GPU that can do {fastest:.0f} at most",
         )
+    if watch.record.fidelity == "target" and measurement.objective is not None:
+        return dataclasses.replace(found, reason=_reached(watch.record, measurement))
     if watch.ending in ("worse", "known") and not watch.ended_by_itself:
         return dataclasses.replace(found, reason=f"stopped early: {watch.ending_reason}")
     return found
@@ -96,6 +106,11 @@ def _missed(found: Diagnosis, watch: Watch, measurement: Measurement | None) -> 
         return False
     said = any("target_missed" in sample.extra for sample in watch.steady.samples)
     return found.outcome is Outcome.OK or (said and found.outcome is Outcome.CRASH)
+
+
+def _reached(record: TrialRecord, measurement: Measurement) -> str:
+    reason = f"reached the target with seed {record.seed}"
+    return reason if measurement.eval_loss is None else f"{reason}: {evaluated(measurement)}"
 
 
 def _how_far(setting: Setting, measurement: Measurement | None) -> str:
@@ -125,8 +140,12 @@ def complete(
             step = measurement.step_time_s
             sample_time = Interval(step.value / samples, step.low / samples, step.high / samples)
             measurement = dataclasses.replace(measurement, sample_time_s=sample_time)
+        time_s = measurement.objective
         return dataclasses.replace(
-            measurement, stopped_early=not watch.ended_by_itself, notes=notes
+            measurement,
+            objective=Interval(time_s.value, time_s.value, time_s.value) if time_s else None,
+            stopped_early=not watch.ended_by_itself,
+            notes=notes,
         )
     figure = merit(measurement, setting.space.objective)
     is_rate = setting.space.objective.metric == "tokens_per_s"
@@ -139,8 +158,10 @@ def complete(
     )
 
 
-LEARNED = ("global_batch_size", "optimizer", "seq_length", "learning_rate", "warmup_steps")
-"""Parameters that move the first losses by themselves, where a space has opted them in."""
+OTHER_DATA = ("global_batch_size", "seq_length")
+"""Parameters under which no loss can be compared: the batches are others."""
+OTHER_STEPS = ("optimizer", "learning_rate", "warmup_steps", "weight_decay")
+"""Parameters under which only the loss before the first update can be compared."""
 
 
 def _parity(
@@ -156,10 +177,12 @@ def _parity(
     )
     if baseline is None or baseline.measurement is None or baseline.number == record.number:
         return None
-    if any(record.values.get(name) != baseline.values.get(name) for name in LEARNED):
+    moved = {n for n, value in record.values.items() if value != baseline.values.get(n)}
+    if moved & set(OTHER_DATA):
         return None
+    losses = measurement.first_losses[: 1 if moved & set(OTHER_STEPS) else None]
     first = setting.seeds[0]
     if (record.seed or first) != (baseline.seed or first):
         return None
     tolerance = setting.space.trial.loss_tolerance
-    return parity_note(measurement.first_losses, baseline.measurement.first_losses, tolerance)
+    return parity_note(losses, baseline.measurement.first_losses, tolerance)

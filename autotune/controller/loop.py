@@ -95,7 +95,7 @@ class Controller:
 
     def standing(self) -> Result:
         """Winner, baseline and ties so far."""
-        return result(self.study.records(), self.setting.maximize)
+        return result(self.study.records(), *self.study.reading)
 
     def _finished(self) -> bool:
         if self.running or self.untold:

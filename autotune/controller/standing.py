@@ -52,6 +52,8 @@ class Result:
     gain: Interval | None
     ties: tuple[Standing, ...]
     separated: bool
+    unchanged: Standing | None = None
+    """The best that leaves what the space opted in as the baseline has it; None without opt-ins."""
 
 
 def pool(intervals: list[Interval]) -> Interval:
@@ -153,8 +155,12 @@ def ratio(over: Interval, under: Interval) -> Interval | None:
     return Interval(value, value * max(0.0, 1 - relative), value * (1 + relative))
 
 
-def result(records: Iterable[TrialRecord], maximize: bool = True) -> Result:
+def result(
+    records: Iterable[TrialRecord], maximize: bool = True, opted_in: Iterable[str] = ()
+) -> Result:
     """Winner, baseline, gain and ties; the winner is None when nothing may win.
+
+    ``opted_in`` names what the space searches although it changes what is learned.
 
     Once a final was held, the winner comes out of it: one good run outside may tie, not win.
     """
@@ -180,7 +186,18 @@ def result(records: Iterable[TrialRecord], maximize: bool = True) -> Result:
                 if maximize
                 else ratio(baseline.objective, winner.objective)
             )
-    return Result(winner, baseline, gain, ties, not ties)
+    unchanged = _unchanged(everything, eligible, tuple(opted_in))
+    return Result(winner, baseline, gain, ties, not ties, unchanged)
+
+
+def _unchanged(
+    records: list[TrialRecord], eligible: list[Standing], opted_in: tuple[str, ...]
+) -> Standing | None:
+    base = next((record.values for record in records if record.kind == "baseline"), None)
+    if base is None or not opted_in:
+        return None
+    kept = [s for s in eligible if all(s.values.get(n) == base.get(n) for n in opted_in)]
+    return next(iter(_in_the_final(kept) or kept), None)
 
 
 def _in_the_final(eligible: list[Standing]) -> list[Standing]:

@@ -92,7 +92,8 @@ class Story:
     @cached_property
     def found(self) -> Result:
         """Winner, baseline, gain and ties."""
-        return result(self.records, self.maximize)
+        opted_in = self.settings.get("opted_in") or ()
+        return result(self.records, self.maximize, opted_in)
 
     @cached_property
     def ranked(self) -> list[Standing]:

@@ -108,6 +108,18 @@ def as_json(story: Story) -> str:
         "objective": found.winner.objective.__dict__ if found.winner else None,
         "baseline_objective": found.baseline.objective.__dict__ if found.baseline else None,
         "gain": found.gain.__dict__ if found.gain else None,
+        "opted_in": list(story.settings.get("opted_in") or ()),
+        "without_opt_ins": (
+            {
+                "trial": found.unchanged.record.number,
+                "params": dict(found.unchanged.values),
+                "objective": found.unchanged.objective.__dict__,
+            }
+            if found.unchanged
+            else None
+        ),
+        "seeds": found.winner.turns if found.winner and found.winner.reached is not None else None,
+        "seeds_reached": found.winner.reached if found.winner else None,
         "gpu_hours": story.gpu_hours,
         "ended": story.ended,
         "ladder": [
@@ -131,12 +143,23 @@ def as_csv(story: Story) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     figures_head = ("objective", "low", "high", "step_time_s", "tokens_per_s", "peak_memory_gib")
-    head = ("number", "kind", "outcome", "reason", *figures_head, "gpu_seconds", "simulated")
+    head = (
+        "number",
+        "kind",
+        "fidelity",
+        "seed",
+        "outcome",
+        "reason",
+        *figures_head,
+        "gpu_seconds",
+        "simulated",
+    )
     writer.writerow([*head, *names])
     for record in story.records:
         measured = record.measurement
         span = measured.objective if measured else None
-        row: list[Any] = [record.number, record.kind, record.outcome, record.outcome_reason]
+        row: list[Any] = [record.number, record.kind, record.fidelity, record.seed]
+        row += [record.outcome, record.outcome_reason]
         row += [span.value, span.low, span.high] if span else [None] * 3
         row += [measured.step_time_s.value] if measured else [None]
         row += [measured.tokens_per_s.value] if measured and measured.tokens_per_s else [None]

@@ -17,7 +17,7 @@ def study_note(study: Study) -> str:
     """Winner, gain, what changed and what it cost."""
     records = [record for record in study.records() if record.finished]
     metric = str(study.settings.get("metric", "tokens_per_s"))
-    found = result(records, study.settings.get("direction") != "minimize")
+    found = result(records, *study.reading)
     lines = [f"# {study.name}"]
     if any(record.simulated for record in records):
         lines += ["", SIMULATED]

@@ -8,6 +8,7 @@ from autotune import figures
 from autotune.config import SHORT_NAMES
 from autotune.controller.ladder import Measured
 from autotune.plots.story import Story, gpu_hours
+from autotune.search.finalists import breaks_parity
 from autotune.trial import TrialRecord
 
 
@@ -44,6 +45,7 @@ def summary(story: Story) -> list[str]:
                 f"The baseline reaches {figures.interval(found.baseline.objective)} {story.unit}; "
                 f"the gain is {figures.gain(found.gain)}, at 95% confidence."
             )
+        said += _beside(story)
         if found.ties:
             tied = ", ".join("/".join(map(str, tie.numbers)) for tie in found.ties[:5])
             said.append(f"A tie: trials {tied} cannot be told apart from the winner.")
@@ -59,6 +61,42 @@ def summary(story: Story) -> list[str]:
         said.append(
             f"Afterwards {len(rungs)} trials and {figures.number(gpu_hours(rungs))} GPU-hours "
             "went into measuring which change bought what."
+        )
+    return said
+
+
+def _beside(story: Story) -> list[str]:
+    """How the seeds of a time to train were scored; the best with and without what is opted in."""
+    found = story.found
+    said = []
+    winner, unchanged = found.winner, found.unchanged
+    if winner is not None and winner.reached is not None:
+        looks = sum(record.fidelity == "throughput" for record in story.records)
+        runs = sum(record.fidelity == "target" for record in story.records)
+        said.append(
+            f"{looks} trials looked at the throughput, {runs} ran to the target loss; of the "
+            f"winner {figures.seeds(winner.reached, winner.turns)}."
+        )
+        measured = winner.record.measurement
+        if measured is not None and measured.perplexity is not None:
+            said.append(f"Its last run ended at a perplexity of {measured.perplexity:.4g}.")
+    opted_in = ", ".join(story.settings.get("opted_in") or ())
+    if winner is not None and unchanged is not None:
+        same = unchanged.config_hash == winner.config_hash
+        said.append(
+            f"The space lets {opted_in} change; "
+            + (
+                "the winner leaves it as the baseline has it."
+                if same
+                else f"without that the best is trial {unchanged.record.number} with "
+                f"{figures.interval(unchanged.objective)} {story.unit}."
+            )
+        )
+    broken = [str(record.number) for record in story.records if breaks_parity(record)]
+    if broken:
+        said.append(
+            "The first losses left the baseline's tolerance, so that the config cannot win, in "
+            f"trial{'s' if len(broken) > 1 else ''} {', '.join(broken[:8])}."
         )
     return said
 
@@ -95,7 +133,7 @@ def trial_row(record: TrialRecord) -> tuple[str, str, str, str, str]:
     return (
         f"{record.number} {record.kind}",
         figures.label(replace(record, kind="search")),
-        figures.interval(objective) if objective else "",
+        figures.interval(objective) if objective else figures.cell(record),
         memory,
         f"{record.outcome}: {figures.why(record)}",
     )

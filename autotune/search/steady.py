@@ -71,7 +71,7 @@ class SteadyState:
     samples: list[StepSample] = field(default_factory=list)
 
     def feed(self, sample: StepSample) -> None:
-        """Adds what one log line told; beyond 20,000 samples only its memory and its own figures."""
+        """Adds what a log line told; beyond 20,000 samples only its memory and own figures."""
         if len(self.samples) < MAX_SAMPLES:
             self.samples.append(sample)
         elif sample.memory_gib is not None or sample.extra:

@@ -54,6 +54,12 @@ class Runs:
         return olympic_mean(list(self.times_s.values())) if self.times_s else math.inf
 
     @property
+    def mean_s(self) -> float:
+        """Mean seconds of the runs that reached the target; infinite without one."""
+        times = [time for time in self.times_s.values() if math.isfinite(time)]
+        return sum(times) / len(times) if times else math.inf
+
+    @property
     def reached(self) -> int:
         """How many runs reached the target."""
         return sum(math.isfinite(time) for time in self.times_s.values())
@@ -90,12 +96,13 @@ def time_to_target_s(record: TrialRecord) -> float:
 
 def next_to_target(
     told: Sequence[TrialRecord], legal: LegalRows, objective: Objective, finalists: int,
-    seeds: Sequence[int],
+    seeds: Sequence[int], opted_in: Sequence[str] = (),
 ) -> Turn | None:  # fmt: skip
     """Whose turn it is to run to the target; None once the final is over.
 
     ``seeds`` are the seeds themselves, the qualifying one first. A config that missed the target
-    in more runs than the score forgives is out.
+    in more runs than the score forgives is out, and the next best takes its place. The best that
+    leaves ``opted_in`` as the baseline has it takes part as well.
     """
     base = next((record for record in told if record.kind == "baseline"), None)
     if base is None or finalists <= 0:
@@ -108,9 +115,10 @@ def next_to_target(
         if seeds[0] not in _runs(known, values).done:
             who = "one of the fastest" if place else "the baseline"
             return Turn(values, seeds[0], f"{who}, to the target loss; seed 1 of {len(seeds)}")
-    reached = [v for v in entrants[1:] if _runs(known, v).reached]
-    reached.sort(key=lambda values: _runs(known, values).score_s)
-    rivals = [base.values, *reached[:finalists]]
+    alive = [v for v in entrants[1:] if _runs(known, v).may_still_win(len(seeds))]
+    alive.sort(key=lambda values: _runs(known, values).mean_s)
+    kept = [v for v in alive if all(v.get(n) == base.values.get(n) for n in opted_in)][:1]
+    rivals = [base.values, *alive[:finalists], *(v for v in kept if v not in alive[:finalists])]
     for number, seed in enumerate(seeds[1:], start=2):
         for values in rivals:
             runs = _runs(known, values)

@@ -187,6 +187,12 @@ class Study:
         return self.paths.name
 
     @property
+    def reading(self) -> tuple[bool, tuple[str, ...]]:
+        """How its records are read: whether larger is better, and what its space opted in."""
+        opted_in = tuple(str(name) for name in self.settings.get("opted_in") or ())
+        return self.settings.get("direction") != "minimize", opted_in
+
+    @property
     def study_id(self) -> int:
         """The study's number in its storage."""
         return self._study_id

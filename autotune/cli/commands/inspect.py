@@ -64,7 +64,7 @@ def _show(name: str, storage: str | None, as_json: bool) -> None:
         return
     out = console.out()
     out.print(views.trial_table(records, metric, views.baseline_values(records)))
-    found = result(records, study.settings.get("direction") != "minimize")
+    found = result(records, *study.reading)
     out.print(
         f"{len(records)} trials ("
         + ", ".join(f"{n} {o}" for o, n in views.counts(records).items())
@@ -76,6 +76,8 @@ def _show(name: str, storage: str | None, as_json: bool) -> None:
             f"{figures.interval(found.winner.objective)} {figures.unit(metric)}, "
             f"{figures.gain(found.gain)} over the baseline"
         )
+        for line in views.beside(found, metric):
+            out.print(line)
 
 
 def logs(
@@ -119,7 +121,7 @@ def best(study: StudyName, storage: Storage = None, as_json: Json = False) -> No
 
     opened = open_study(study, storage)
     metric = str(opened.settings.get("metric", "tokens_per_s"))
-    found = result(opened.records(), opened.settings.get("direction") != "minimize")
+    found = result(opened.records(), *opened.reading)
     if as_json:
         console.print_json(views.best_json(opened.name, found, metric))
     elif found.winner is None:
@@ -131,6 +133,8 @@ def best(study: StudyName, storage: Storage = None, as_json: Json = False) -> No
             f"{figures.unit(metric)}, {figures.gain(found.gain)} over the baseline"
             + (" (simulated)" if winner.record.simulated else "")
         )
+        for line in views.beside(found, metric):
+            print(line)
         for name, value in winner.values.items():
             print(f"  {name} = {figures.shown(value)}")
     if found.winner is None:

@@ -34,7 +34,7 @@ def profile(
     opened = open_study(study, storage)
     number = trial
     if number is None:
-        winner = result(opened.records(), opened.settings.get("direction") != "minimize").winner
+        winner = result(opened.records(), *opened.reading).winner
         if winner is None:
             raise BadInput(f"study {study!r} has no winner yet; --trial N profiles one trial")
         number = winner.record.number

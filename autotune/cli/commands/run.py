@@ -168,6 +168,7 @@ def _create(setting: Setting, name: str | None, fresh: bool, storage: str | None
         "options": setting.options.to_json(),
         "direction": "maximize" if setting.maximize else "minimize",
         "metric": setting.space.objective.metric,
+        "opted_in": list(setting.space.contract.search),
         "space_name": setting.space.name,
         "space_fingerprint": setting.space.fingerprint(),
         "simulated": setting.options.simulated,

@@ -15,7 +15,9 @@ FORMAT = LogFormat(
             r"tokens_per_s (?P<tokens_per_s>{num}) \| memory_gib (?P<memory_gib>{num})",
         ),
         beside("eval_loss", r"eval_loss (?P<eval_loss>{num}) \| perplexity (?P<perplexity>{num})"),
-        beside("target_missed", r"^target not reached: (?P<target_missed>{num}) after \d+ steps"),
+        beside(
+            "target not reached", r"^target not reached: (?P<target_missed>{num}) after \d+ steps"
+        ),
         beside("time_to_target_s", r"^time_to_target_s (?P<time_to_target_s>{num})"),
     ),
     precedence=5,
