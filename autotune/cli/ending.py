@@ -105,7 +105,7 @@ def _comparison(found: Result, metric: str) -> Table:
     base = found.baseline
     base_values = base.values if base else {}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     table.add_column("baseline" + (f" (trial {_numbers(base.numbers)})" if base else ""))
     table.add_column(f"winner (trial {_numbers(found.winner.numbers)})", style="green")
     table.add_row(

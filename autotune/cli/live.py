@@ -169,11 +169,19 @@ def running_line(item: Progress) -> str:
     of = f"/{item.total_steps}" if item.total_steps else ""
     step = f" step {item.step}{of}" if item.step is not None else ""
     rate = f", {figures.number(item.step_time_s)} s/step" if item.step_time_s else ""
-    left = max(0.0, item.time_limit_s - item.elapsed_s)
     return (
         f"trial {item.number}: {item.phase}{step}{rate}, {figures.duration(item.elapsed_s)} so "
-        f"far, limit in {figures.duration(left)}"
+        f"far, {_time_left(item)}"
     )
+
+
+def _time_left(item: Progress) -> str:
+    """By the pace so far, starting included, where steps are counted; else until the limit."""
+    limit = max(0.0, item.time_limit_s - item.elapsed_s)
+    if not item.step or not item.total_steps:
+        return f"limit in {figures.duration(limit)}"
+    left = item.elapsed_s * max(0, item.total_steps - item.step) / item.step
+    return f"at most {figures.duration(min(left, limit))} left"
 
 
 def listener_for(board: Board) -> Listener:

@@ -10,6 +10,8 @@ import typer
 
 from autotune.cli.options import Json, Storage, StudyName, open_study
 
+WATCH_S = 2.0
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -21,18 +23,21 @@ def register(app: typer.Typer) -> None:
 def status(
     study: Annotated[str | None, typer.Argument(help="The study; default: all of them.")] = None,
     storage: Storage = None,
-    watch: Annotated[bool, typer.Option(help="Look again every two seconds.")] = False,
+    watch: Annotated[
+        bool, typer.Option(help="Look again every two seconds until it ends.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a study's trials, or list all studies."""
     if study is None:
         _list_studies(as_json)
         return
-    _show(study, storage, as_json)
-    while watch and not as_json:
-        time.sleep(2)
-        sys.stdout.write("\x1b[2J\x1b[H")
-        _show(study, storage, as_json)
+    goes_on = _show(study, storage, as_json)
+    while watch and goes_on and not as_json:
+        time.sleep(WATCH_S)
+        if sys.stdout.isatty():
+            sys.stdout.write("\x1b[2J\x1b[H")
+        goes_on = _show(study, storage, as_json)
 
 
 def _list_studies(as_json: bool) -> None:
@@ -51,7 +56,8 @@ def _list_studies(as_json: bool) -> None:
         print(f"{item.get('name')}  {item.get('space_name')}{mark}  {item.get('storage')}")
 
 
-def _show(name: str, storage: str | None, as_json: bool) -> None:
+def _show(name: str, storage: str | None, as_json: bool) -> bool:
+    """Print the study; whether it may go on: it runs, or did not end yet."""
     from autotune import figures
     from autotune.cli import console, views
     from autotune.controller.standing import result
@@ -61,7 +67,7 @@ def _show(name: str, storage: str | None, as_json: bool) -> None:
     metric = str(study.settings.get("metric", "tokens_per_s"))
     if as_json:
         console.print_json(views.status_json(name, records, study.noted("ended")))
-        return
+        return False
     out = console.out()
     out.print(views.trial_table(records, metric, views.baseline_values(records)))
     found = result(records, *study.reading)
@@ -70,14 +76,19 @@ def _show(name: str, storage: str | None, as_json: bool) -> None:
         + ", ".join(f"{n} {o}" for o, n in views.counts(records).items())
         + f"); {study.noted('ended') or 'not ended'}"
     )
+    ended = bool(study.noted("ended")) and all(record.finished for record in records)
+    if any(record.simulated for record in records):
+        out.print("SIMULATED: no GPU was used.", style=console.WARN)
     if found.winner is not None:
         out.print(
-            f"winner: trial {found.winner.record.number}, "
+            f"{'winner' if ended else 'best so far'}: trial {found.winner.record.number}, "
             f"{figures.interval(found.winner.objective)} {figures.unit(metric)}, "
             f"{figures.gain(found.gain)} over the baseline"
         )
         for line in views.beside(found, metric):
             out.print(line)
+    study.close()
+    return not ended
 
 
 def logs(
