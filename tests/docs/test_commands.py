@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -110,12 +109,13 @@ def _run(command: str, env: Mapping[str, str], folder: Path, where: str) -> None
 
 
 def _serve(command: str, env: Mapping[str, str], folder: Path) -> None:
-    """A server says where it listens, and ends on Ctrl-C."""
+    """A server says where it listens, and serves until it is ended."""
     server = subprocess.Popen(
         ["bash", "-c", f"exec {command.partition('#')[0]} --port 0"],
         cwd=folder, env=env, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert server.stdout is not None
     assert server.stdout.readline().startswith("http://127.0.0.1:")
-    server.send_signal(signal.SIGINT)
-    assert server.wait(timeout=60) == 130
+    assert server.poll() is None
+    server.terminate()
+    server.wait(timeout=60)
