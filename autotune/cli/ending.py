@@ -42,6 +42,12 @@ def print_opening(study: Study, setting: Setting) -> None:
             f"{cluster.nodes} x {cluster.gpus_per_node} {cluster.hardware.name}, "
             f"launcher {setting.options.launcher}"
         )
+    warm = setting.options.warm_start
+    if warm is not None:
+        talk.print(
+            f"Starts from what {warm['trials']} trials of study {warm['study']} taught "
+            "about the cluster."
+        )
     if setting.space.contract.search:
         opted = ", ".join(setting.space.contract.search)
         talk.print(

@@ -4,6 +4,7 @@ from autotune.controller.events import Listener, Progress, Silent
 from autotune.controller.loop import Controller
 from autotune.controller.mending import extend_study, repair_study
 from autotune.controller.setting import Options, Setting, prepare, prepare_space
+from autotune.controller.warm_start import start_from
 
 __all__ = [
     "Controller",
@@ -16,4 +17,5 @@ __all__ = [
     "prepare",
     "prepare_space",
     "repair_study",
+    "start_from",
 ]

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from autotune.config import Config, ParameterValue
 from autotune.costmodel import CostModel
+from autotune.costmodel.constants import constants_from
 from autotune.costmodel.counts import flops_per_token
 from autotune.errors import BadInput
 from autotune.frameworks import Framework, RenderContext, framework_names, get_framework
@@ -43,6 +44,8 @@ class Options:
     simulated: bool = False
     simulation_seed: int = 0
     time_compression: float = SIMULATED_COMPRESSION
+    warm_start: Mapping[str, Any] | None = None
+    """The cost model's constants as an earlier study left them, and which one that was."""
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON."""
@@ -250,6 +253,8 @@ def prepare_space(space: SearchSpace, options: Options) -> Setting:
     launcher = options.launcher or "local"
     legal = build_legal_set(space, framework_rules(space))
     cost_model = CostModel.for_space(space)
+    if cost_model is not None and options.warm_start is not None:
+        cost_model = replace(cost_model, constants=constants_from(options.warm_start))
     setting = Setting(
         space,
         options,

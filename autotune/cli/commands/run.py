@@ -61,6 +61,14 @@ def run(
         typer.Option(help="Run on the simulated cluster; default: when there is no GPU."),
     ] = None,
     simulation_seed: Annotated[int, typer.Option(help="Draws the simulated cluster.")] = 0,
+    earlier: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STUDY",
+            help="Start from what an earlier study taught: other node count, model or GPU.",
+        ),
+    ] = None,
     storage: Storage = None,
     overrides: Overrides = None,
     dry_run: Annotated[
@@ -69,7 +77,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Search a space and end with a measured winner."""
-    from autotune.controller import Options, prepare
+    from autotune.controller import Options, prepare, start_from
 
     changes = list(overrides or [])
     if trials is not None:
@@ -86,6 +94,10 @@ def run(
         simulation_seed=simulation_seed,
     )
     setting = prepare(space, changes, options, simulate)
+    if earlier is not None:
+        taught = open_study(earlier, storage)
+        setting = start_from(setting, taught)
+        taught.close()
     if dry_run:
         from autotune.cli.dry_run import show_dry_run
 
