@@ -99,7 +99,9 @@ class GangStatus:
     ``pending`` waits for resources (its time counts toward no limit); ``lost`` means that the
     node or its supervisor vanished without an exit record. ``deadline_hit`` is set when the
     supervisor ended the gang at its time limit, ``oom_kill`` when the kernel's host-memory
-    killer was seen to act on it (cgroup ``oom_kill`` count), ``nodes`` names where it ran.
+    killer was seen to act on it (cgroup ``oom_kill`` count), ``nodes`` names where it ran,
+    ``gpus`` has the NVML pictures before and after of some of its GPUs, and ``doubts`` says what
+    made a measurement on any of them doubtful (throttled, shared, ECC errors).
     """
 
     state: GangState
@@ -111,6 +113,8 @@ class GangStatus:
     nodes: tuple[str, ...] = ()
     peak_memory_gib: float | None = None
     gpu_seconds: float | None = None
+    gpus: tuple[Mapping[str, Any], ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,8 @@ class TrialRecord:
     fidelity: Fidelity = "full"
     seed: int | None = None
     """What weights and data were drawn with; None: the seed that all trials share."""
+    gpus: tuple[Mapping[str, Any], ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:

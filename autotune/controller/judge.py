@@ -41,6 +41,8 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
         gpu_seconds=seconds * gpus,
         ended_at=now(),
         nodes=watch.status.nodes,
+        gpus=watch.status.gpus,
+        doubts=watch.status.doubts,
         attempt=watch.intent.attempt,
         ran_to_end=diagnosis.outcome is Outcome.OK and watch.ended_by_itself,
         simulated=setting.options.simulated,
@@ -133,7 +135,8 @@ def complete(
 ) -> Measurement:
     """The measurement with the space's objective, and a note where loss parity is broken."""
     parity = _parity(setting, measurement, watch.record, earlier)
-    notes = (*measurement.notes, *([parity] if parity else []))
+    doubts = [f"doubtful: {doubt}" for doubt in watch.status.doubts]
+    notes = (*measurement.notes, *([parity] if parity else []), *doubts)
     if setting.times_training:
         if setting.first_fidelity == "throughput":
             samples = watch.steady.workload.samples_per_step or 1.0

@@ -13,6 +13,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from threadpoolctl import threadpool_limits
 
@@ -69,6 +70,7 @@ class Controller:
         self._storage_retry_at = 0.0
         self._storage_failures = 0
         self._poll_s = FASTEST_POLL_S
+        self._doubts_stay = False
         self._over: str | None = None
         self._best: Interval | None = None
 
@@ -161,7 +163,11 @@ class Controller:
             record = self._next_record()
             if record is None:
                 return
-            self._launch(record)
+            try:
+                self._launch(record)
+            except StorageAway:
+                self.queue.insert(0, record)
+                raise
             self._poll_s = FASTEST_POLL_S
 
     def _next_record(self) -> TrialRecord | None:
@@ -317,22 +323,55 @@ class Controller:
                 attempt=intent.attempt + 1,
                 infra_retries=intent.infra_retries + 1,
                 interrupted=intent.interrupted,
+                doubted=intent.doubted,
                 epoch=intent.epoch,
             )
             self.requeue(record, again)
+            return
+        if self._measure_again(record, intent):
             return
         self._with_storage(lambda: self._fence(record, intent))
         self.study.save_result(record, intent.attempt)
         failpoint("after_result_file")
         self.untold.append((record, intent))
 
+    def _measure_again(self, record: TrialRecord, intent: Intent) -> bool:
+        """Repeat, once, what was measured on a throttled or shared GPU; whether it was queued.
+
+        Where a repeat was as doubtful, it is the machine and not the moment: figures carry the
+        doubt from then on, and nothing is repeated any more.
+        """
+        if not record.doubts or record.outcome not in (Outcome.OK, Outcome.OOM_GPU):
+            return False
+        if intent.doubted:
+            self._doubts_stay = True
+            self.listener.message(
+                f"trial {record.number}: {record.doubts[0]} again; its figure is kept as doubtful "
+                "and such trials are not repeated any more. Look after this GPU."
+            )
+        if self._doubts_stay:
+            return False
+        self.study.save_doubted(record, intent.attempt)
+        self.listener.message(f"trial {record.number}: {record.doubts[0]}; measuring it again")
+        again = Intent(
+            attempt=intent.attempt + 1,
+            infra_retries=intent.infra_retries,
+            interrupted=intent.interrupted,
+            doubted=intent.doubted + 1,
+            epoch=intent.epoch,
+        )
+        self.requeue(record, again)
+        return True
+
     def requeue(self, record: TrialRecord, intent: Intent) -> None:
         """Run the same trial again under a new attempt."""
         clean = dataclasses.replace(
-            record, outcome=None, outcome_reason="", evidence=(), measurement=None, ended_at=""
-        )
-        self.study.set_intent(record.number, intent)
+            record, outcome=None, outcome_reason="", evidence=(), measurement=None, ended_at="",
+            gpus=(), doubts=(),
+        )  # fmt: skip
         self.queue.append(clean)
+        with suppress(StorageAway):  # in memory it stands, and the launch writes it again
+            self.study.set_intent(record.number, intent)
 
     def _tell_all(self) -> None:
         while self.untold:
@@ -369,7 +408,10 @@ class Controller:
 
     def _put_back(self, watch: Watch) -> None:
         """An orderly interrupt: the trial runs again on resume, and it does not count."""
-        intent = Intent(attempt=watch.intent.attempt + 1, interrupted=watch.intent.interrupted)
+        before = watch.intent
+        intent = Intent(
+            attempt=before.attempt + 1, interrupted=before.interrupted, doubted=before.doubted
+        )
         self._with_storage(lambda: self.study.set_intent(watch.record.number, intent))
 
     def _note_end(self) -> None:

@@ -107,5 +107,6 @@ def _run_again(
         attempt=intent.attempt + 1,
         interrupted=interrupted,
         infra_retries=intent.infra_retries,
+        doubted=intent.doubted,
     )
     controller.requeue(record, again)

@@ -9,7 +9,12 @@ from typing import Any
 
 from autotune.errors import InfrastructureError
 from autotune.launchers import host
+from autotune.launchers.nvml import SLOWDOWNS
 from autotune.trial import GangStatus, RankExit
+
+MOST_GPUS = 16
+"""GPUs kept in a trial's record, doubtful ones first; exit records on disk have all of them."""
+DOUBTFUL_SHARE = 0.05
 
 
 def told_spec(trial_dir: Path | str) -> dict[str, Any]:
@@ -56,7 +61,9 @@ def status_of(records: list[dict[str, Any]]) -> GangStatus:
     for record in records:
         for rank in record["ranks"]:
             exits.append(RankExit(rank["rank"], rank["code"], rank["signal"], record["host"]))
-    peaks = [gpu["peak_gib"] for record in records for gpu in record["gpus"]]
+    gpus = [{"node": record["host"], **gpu} for record in records for gpu in record["gpus"]]
+    peaks = [gpu["peak_gib"] for gpu in gpus if gpu["peak_gib"] > 0.0]
+    doubts = [f"{where(gpu)} {trouble}" for gpu in gpus for trouble in gpu_troubles(gpu)]
     reasons = {record["ended_by"] for record in records}
     failed = any(record["failed"] for record in records)
     return GangStatus(
@@ -69,6 +76,8 @@ def status_of(records: list[dict[str, Any]]) -> GangStatus:
         nodes=tuple(dict.fromkeys(record["host"] for record in records)),
         peak_memory_gib=max(peaks) if peaks else None,
         gpu_seconds=sum(record["gpu_seconds"] for record in records),
+        gpus=tuple(sorted(gpus, key=lambda gpu: not gpu_troubles(gpu))[:MOST_GPUS]),
+        doubts=tuple(doubts[:MOST_GPUS]),
     )
 
 
@@ -95,15 +104,23 @@ def describe(record: Mapping[str, Any]) -> str:
     return f"{record['host']}: {', '.join(notes)}" if notes else ""
 
 
+def where(gpu: Mapping[str, Any]) -> str:
+    """A GPU for a person to find."""
+    return f"GPU {gpu['index']} of {gpu['node']}"
+
+
 def gpu_troubles(gpu: Mapping[str, Any]) -> list[str]:
-    """What makes a measurement on a GPU doubtful, by what was sampled while the gang ran."""
+    """What makes a measurement on a GPU doubtful, by what was seen of it while the gang ran.
+
+    A throttle reason seen in less than a twentieth of the samples is no trouble.
+    """
     troubles = []
-    new_errors = (gpu.get("ecc_after") or 0) - (gpu.get("ecc_before") or 0)
-    if new_errors > 0:
-        troubles.append(f"had {new_errors} uncorrectable ECC errors")
-    hard = [reason for reason in gpu.get("throttle", ()) if reason != "sw_power_cap"]
-    if hard:
-        troubles.append(f"was throttled ({' '.join(hard)})")
-    if gpu.get("strangers"):
+    before, after = (gpu.get(key, {}).get("ecc_uncorrected") for key in ("before", "after"))
+    if before is not None and after is not None and after > before:
+        troubles.append(f"had {after - before} uncorrectable ECC errors")
+    slow = [reason for reason in gpu["throttle"] if reason in SLOWDOWNS]
+    if slow and gpu.get("throttled_share", 1.0) >= DOUBTFUL_SHARE:
+        troubles.append(f"was throttled ({' '.join(slow)})")
+    if gpu["strangers"]:
         troubles.append(f"was shared with pids {gpu['strangers']}")
     return troubles

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GIB = float(2**30)
 UNKNOWN_BYTES = 2**64 - 1
 SAMPLE_PERIOD_S = 1.0
+LAST_LOOK_S = 2.0
 RELEASE_TOLERANCE_GIB = 0.5
 THROTTLE_REASONS = {
     0x04: "sw_power_cap",
@@ -30,6 +31,8 @@ THROTTLE_REASONS = {
     0x40: "hw_thermal_slowdown",
     0x80: "hw_power_brake",
 }
+SLOWDOWNS = frozenset(THROTTLE_REASONS.values()) - {"sw_power_cap"}
+"""What slows a GPU beyond its power limit, at which every busy one runs."""
 
 
 @dataclass(frozen=True)
@@ -213,17 +216,30 @@ def descends(pid: int, root: int) -> bool:
 
 
 class Sampler:
-    """Peak memory and mean utilisation per GPU of the processes below ``root_pid``.
+    """What the GPUs did while the processes below ``root_pid`` ran, and how they were around it.
 
-    Where the driver names our processes, their memory is summed; where it does not (another
-    pid namespace), what the GPU holds beyond its least reading counts (``attributed`` false).
+    Peak memory and mean utilisation per GPU; how often it was throttled; who else was on it; its
+    picture before and after. Where the driver names our processes, their memory is summed; where
+    it does not (another pid namespace), what the GPU holds beyond its least reading counts
+    (``attributed`` false), and only who was there before us is a stranger. ``visible`` names the
+    gang's GPUs by index or UUID, where they are known; otherwise those that it touched count.
     """
 
-    def __init__(self, root_pid: int, read: Callable[[], list[Gpu]] = read_gpus) -> None:
+    def __init__(
+        self,
+        root_pid: int,
+        read: Callable[[], list[Gpu]] = read_gpus,
+        visible: Iterable[str] = (),
+        token: str = "",
+    ) -> None:
         self._root = root_pid
+        self._mark = f"AUTOTUNE_TOKEN={token}".encode()
         self._read = read
+        self._visible = frozenset(visible)
         self._least: dict[str, float] = {}
         self._told: dict[str, dict[str, Any]] = {}
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def sample(self) -> None:
         """Take one reading of all GPUs."""
@@ -233,23 +249,13 @@ class Sampler:
             ours = [holder for holder in gpu.holders if descends(holder.pid, self._root)]
             attributed = bool(ours) and all(holder.gib is not None for holder in ours)
             held = sum(holder.gib or 0.0 for holder in ours) if attributed else used - least
-            strangers = {holder.pid for holder in gpu.holders if attributed and holder not in ours}
-            told = self._told.get(gpu.uuid)
-            if told is None:
-                told = self._told[gpu.uuid] = {
-                    "index": gpu.index,
-                    "uuid": gpu.uuid,
-                    "name": gpu.name,
-                    "total_gib": gpu.total_gib,
-                    "peak_gib": 0.0,
-                    "attributed": False,
-                    "samples": 0,
-                    "busy": 0.0,
-                    "throttle": [],
-                    "strangers": [],
-                    "sm_clock_mhz": gpu.sm_clock_mhz,
-                    "ecc_before": gpu.ecc_uncorrected,
-                }
+            told = self._told.setdefault(gpu.uuid, first_sight(gpu, ours))
+            there_before = set(told["before"]["pids"])
+            others = {holder.pid for holder in gpu.holders if holder not in ours}
+            others = {pid for pid in others if not carries(pid, self._mark)}
+            strangers = others if attributed else others & there_before
+            if told["samples"] == 0:
+                strangers = set()  # one that is just leaving is no neighbour yet
             if attributed and not told["attributed"]:
                 told.update(attributed=True, peak_gib=0.0)
             if attributed or not told["attributed"]:
@@ -257,32 +263,100 @@ class Sampler:
             told["samples"] += 1
             told["busy"] += gpu.utilization or 0.0
             told["throttle"] = sorted({*told["throttle"], *gpu.throttle})
+            told["slowed"] += int(bool(SLOWDOWNS.intersection(gpu.throttle)))
             told["strangers"] = sorted({*told["strangers"], *strangers})[:16]
-            told["ecc_after"] = gpu.ecc_uncorrected
+            told["after"] = picture(gpu, ours)
             clocks = [c for c in (told["sm_clock_mhz"], gpu.sm_clock_mhz) if c is not None]
             told["sm_clock_mhz"] = max(clocks, default=None)
 
     def record(self) -> list[dict[str, Any]]:
-        """What was seen of each GPU that the gang touched."""
+        """What was seen of each GPU of the gang, after a last look at it (for two seconds)."""
+        if self._thread is not None:
+            self._ended.set()
+            self._thread.join(LAST_LOOK_S)
         touched = []
         for told in list(self._told.values()):
-            if told["peak_gib"] > 0.0:
-                entry = {name: value for name, value in told.items() if name != "busy"}
-                touched.append({**entry, "utilization": told["busy"] / told["samples"]})
+            if self._is_ours(told):
+                entry = {name: told[name] for name in told if name not in ("busy", "slowed")}
+                entry["utilization"] = told["busy"] / told["samples"]
+                entry["throttled_share"] = told["slowed"] / told["samples"]
+                touched.append(entry)
         return touched
 
+    def _is_ours(self, told: dict[str, Any]) -> bool:
+        """Whether the gang was given this GPU; where that is not known, whether it used it."""
+        known = [gpu for gpu in self._told.values() if self._visible & names_of(gpu)]
+        if known:
+            return bool(self._visible & names_of(told))
+        return bool(told["peak_gib"] > 0.0)
+
+    def start(self) -> None:
+        """Sample in a thread of its own: a driver that hangs must not stop the supervisor."""
+        self._thread = threading.Thread(target=self.run, daemon=True)
+        self._thread.start()
+
     def run(self) -> None:
-        """Sample until the process ends; a driver that fails ends the sampling, nothing else."""
+        """Sample until the end is told; a driver that fails ends the sampling, nothing else."""
+        ended = False
         while True:
             try:
                 self.sample()
             except (OSError, ValueError, RuntimeError):
                 return
-            time.sleep(SAMPLE_PERIOD_S)
+            if ended:
+                return
+            ended = self._ended.wait(SAMPLE_PERIOD_S)
 
 
-def start_sampler(root_pid: int) -> Sampler:
-    """A sampler in a thread of its own: a driver that hangs must not stop the supervisor."""
-    sampler = Sampler(root_pid)
-    threading.Thread(target=sampler.run, daemon=True).start()
+def carries(pid: int, mark: bytes) -> bool:
+    """Whether a process has an entry in its environment: another rank of the same gang does."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def picture(gpu: Gpu, ours: Iterable[Holder] = ()) -> dict[str, Any]:
+    """How a GPU stands: clock, heat, power, throttling, ECC, memory, and the other processes."""
+    return {
+        "sm_clock_mhz": gpu.sm_clock_mhz,
+        "max_sm_clock_mhz": gpu.max_sm_clock_mhz,
+        "temperature_c": gpu.temperature_c,
+        "power_w": gpu.power_w,
+        "throttle": list(gpu.throttle),
+        "ecc_uncorrected": gpu.ecc_uncorrected,
+        "used_gib": gpu.used_gib,
+        "pids": sorted({holder.pid for holder in gpu.holders} - {h.pid for h in ours})[:16],
+    }
+
+
+def first_sight(gpu: Gpu, ours: Iterable[Holder]) -> dict[str, Any]:
+    """A GPU's entry before anything was sampled."""
+    return {
+        "index": gpu.index,
+        "uuid": gpu.uuid,
+        "name": gpu.name,
+        "total_gib": gpu.total_gib,
+        "peak_gib": 0.0,
+        "attributed": False,
+        "samples": 0,
+        "busy": 0.0,
+        "slowed": 0,
+        "throttle": [],
+        "strangers": [],
+        "sm_clock_mhz": gpu.sm_clock_mhz,
+        "before": picture(gpu, ours),
+    }
+
+
+def names_of(told: dict[str, Any]) -> set[str]:
+    """What a GPU may be called in CUDA_VISIBLE_DEVICES."""
+    return {str(told["index"]), str(told["uuid"])}
+
+
+def start_sampler(root_pid: int, visible: Iterable[str], token: str) -> Sampler:
+    """A sampler at work; its first look comes before the ranks have come to use a GPU."""
+    sampler = Sampler(root_pid, visible=visible, token=token)
+    sampler.start()
     return sampler

@@ -167,6 +167,13 @@ class Supervisor:
         env["AUTOTUNE_TRIAL_DIR"] = self.folder
         return env
 
+    def visible_gpus(self) -> list[str]:
+        """Indices or UUIDs of the GPUs this part was given; empty where nothing tells."""
+        if not int(self.spec["gpus_per_node"]):
+            return []
+        told = self.spec["env"].get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return [str(gpu) for gpu in self.spec["gpus"]] or (told or "").split(",")
+
     def start_ranks(self, umask: int) -> None:
         """Start every rank of this part; OSError when one of them cannot be."""
         os.makedirs(os.path.join(self.folder, "logs"), 0o700, exist_ok=True)
@@ -413,7 +420,7 @@ class Supervisor:
         write_whole(os.path.join(self.folder, f"supervisor.{self.index}.json"), identity, False)
         try:
             self.start_ranks(umask)
-            self.sampler = start_sampler()
+            self.sampler = start_sampler(self.visible_gpus(), self.spec["token"])
         except OSError as error:
             self.look(time.monotonic())
             if self.ending is None and not self.terminated:
@@ -437,7 +444,7 @@ class Supervisor:
         return False
 
 
-def start_sampler() -> Any:
+def start_sampler(visible: list[str], token: str) -> Any:
     """Begin to sample this node's GPUs; None where there is no NVML (nvml.py lies beside us)."""
     try:
         import ctypes
@@ -448,7 +455,7 @@ def start_sampler() -> Any:
             import nvml
         finally:
             sys.path.remove(HERE)
-        return nvml.start_sampler(os.getpid())
+        return nvml.start_sampler(os.getpid(), visible, token)
     except Exception as error:  # figures must never cost the gang that they are of
         if not isinstance(error, OSError):
             print(f"autotune: GPUs are not sampled: {error!r}", file=sys.stderr, flush=True)

@@ -43,8 +43,9 @@ def record_from_json(data: dict[str, Any]) -> TrialRecord:
         known["measurement"] = measurement_from_json(measured) if measured else None
         if known.get("outcome") is not None:
             known["outcome"] = Outcome(known["outcome"])
-        for name in ("evidence", "parameters_named", "nodes"):
+        for name in ("evidence", "parameters_named", "nodes", "doubts"):
             known[name] = tuple(str(item) for item in known.get(name) or ())
+        known["gpus"] = tuple(dict(gpu) for gpu in known.get("gpus") or ())
         return TrialRecord(**known)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a trial record: {error}") from error

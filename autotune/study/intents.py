@@ -29,6 +29,7 @@ class Intent:
     epoch: int = 0
     interrupted: int = 0
     infra_retries: int = 0
+    doubted: int = 0
 
     @classmethod
     def from_json(cls, data: Any) -> Intent:

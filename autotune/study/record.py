@@ -272,9 +272,9 @@ class Study:
 
     def set_intent(self, number: int, intent: Intent) -> None:
         """Write what is about to be done, before it is done."""
+        self._intents[number] = intent
         with storage_errors(self.url):
             self.storage.set_trial_system_attr(self._trial_ids[number], INTENT, intent.to_json())
-        self._intents[number] = intent
 
     def save_result(self, record: TrialRecord, attempt: int) -> None:
         """Write the result file, whole, before anything is told."""
@@ -285,6 +285,12 @@ class Study:
         """Write what was chosen into the trial's folder, so that a lost storage can be rebuilt."""
         folder = self.paths.trial(record.number, attempt)
         write_atomically(folder.chosen, json.dumps(record_to_json(record), indent=1), durable=False)
+
+    def save_doubted(self, record: TrialRecord, attempt: int) -> None:
+        """Keep a figure that is measured again because of the GPU it came from; never told."""
+        folder = self.paths.trial(record.number, attempt).folder
+        doubted = {"doubted": True, **record_to_json(record)}
+        write_atomically(folder / "doubted.json", json.dumps(doubted, indent=1))
 
     def save_late(self, record: TrialRecord, intent: Intent) -> None:
         """Keep a result that came after the lease was lost; it is never told."""

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import pytest
+
 from tests.controller.conftest import Cli
-from tests.faults.conftest import check_invariants
+from tests.engines import fake_nvml
+from tests.faults.conftest import check_invariants, folder_of
+from tests.launchers.gangs import need
 
 NOISY = """
 import sys
@@ -51,3 +58,64 @@ def test_f23_the_lucky_figure_alone_never_stands(cli: Cli) -> None:
     cli("run", "--space", "space.yaml", "--study", "s", "--sampler", "random")
     best = cli.json("best", "s")
     assert best["objective"]["value"] < 130
+
+
+ON_A_GPU = """
+import os, sys, time
+from pathlib import Path
+config, state = sys.argv[1], Path(os.environ["FAKE_NVML_STATE"])
+count = Path(f"runs-{config}")
+run = len(count.read_text()) if count.exists() else 0
+count.write_text("x" * (run + 1))
+throttled = run < {"cool": 0, "warm": 1, "hot": 99}[config]
+state.write_text(f"9000 {os.getpid()} 8000 {0x48 if throttled else 0} 0")
+for step in range(8):
+    time.sleep(0.15)
+    print("tokens/s:", (50 if throttled else 100) + step % 2, flush=True)
+state.write_text("0 0 0 0 0")
+"""
+GPU_SPACE = """
+name: throttled
+framework: command
+command: ["python3", "gpu.py", "{config}"]
+metric: {pattern: 'tokens/s: (?P<tokens_per_s>[0-9.]+)'}
+parameters: {config: {values: [cool, warm, hot]}}
+baseline: {config: cool}
+cluster: {nodes: 1, gpus_per_node: 1}
+launcher_options: {pass_env: [FAKE_NVML_STATE, AUTOTUNE_NVML_LIBRARY]}
+trial: {min_steps: 3, time_limit_s: 60, warmup_steps: 0, stop_early: false}
+budget: {trials: 3, finalists: 0}
+"""
+
+
+def test_f23_what_was_measured_on_a_throttled_gpu_is_measured_again(
+    cli: Cli, tmp_path: Path
+) -> None:
+    if fake_nvml.missing():
+        need(str(fake_nvml.missing()))
+    cli.env.update(fake_nvml.built(tmp_path).env)
+    cli.write("gpu.py", ON_A_GPU)
+    cli.write("space.yaml", GPU_SPACE)
+    said = cli("run", "--space", "space.yaml", "--study", "s", "--sampler", "random").stderr
+    trials = {t["params"]["config"]: t for t in check_invariants(cli, "s")}  # type: ignore[index]
+    runs = {name: len((cli.folder / f"runs-{name}").read_text()) for name in trials}
+    assert runs == {"cool": 1, "warm": 2, "hot": 2}
+    assert "was throttled (hw_slowdown hw_thermal_slowdown); measuring it again" in said
+    assert "Look after this GPU" in said
+    assert trials["warm"]["tokens_per_s"] == pytest.approx(100.5, abs=1)
+    assert trials["hot"]["tokens_per_s"] == pytest.approx(50.5, abs=1)
+
+    results = {}
+    for name, trial in trials.items():
+        folder = folder_of(cli, "s") / "trials" / f"{trial['number']:04d}"
+        attempt = folder if name == "cool" else folder.with_name(f"{folder.name}.2")
+        results[name] = json.loads((attempt / "result.json").read_text())
+        if name != "cool":
+            assert json.loads((folder / "doubted.json").read_text())["doubted"]
+            assert not (folder / "result.json").exists()
+    assert results["cool"]["doubts"] == results["warm"]["doubts"] == []
+    assert "was throttled" in results["hot"]["doubts"][0]
+    assert "doubtful" in results["hot"]["measurement"]["notes"][-1]
+    (gpu,) = results["warm"]["gpus"]
+    assert gpu["uuid"] == "GPU-fake-0" and gpu["before"]["sm_clock_mhz"] == 1980
+    assert gpu["peak_gib"] == pytest.approx(8000 / 1024)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,25 +13,20 @@ import pytest
 from autotune.launchers import nvml
 from autotune.launchers._records import gpu_troubles
 from autotune.launchers.nvml import Gpu, Holder, Sampler, wait_released
+from tests.engines import fake_nvml
 from tests.launchers.gangs import actor_job, need, wait_until
-
-SOURCE = Path(__file__).with_name("fake_nvml.c")
 
 
 @pytest.fixture
-def fake_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A compiled stand-in for libnvidia-ml.so.1; yields the file that holds its GPU's state."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        need("no C compiler here")
-    library = tmp_path / "libnvidia-ml.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", library, SOURCE], check=True)
-    state = tmp_path / "state"
-    state.write_text("0 0 0 0 0")
-    monkeypatch.setenv("AUTOTUNE_NVML_LIBRARY", str(library))
-    monkeypatch.setenv("FAKE_NVML_STATE", str(state))
+def fake_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for libnvidia-ml.so.1; the file that holds its GPU's state."""
+    if fake_nvml.missing():
+        need(str(fake_nvml.missing()))
+    fake = fake_nvml.built(tmp_path)
+    for name, value in fake.env.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(nvml, "_opened", [])
-    yield state
+    return fake.state
 
 
 def test_no_library_means_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,11 +106,51 @@ def test_other_gpus_do_not_matter() -> None:
 
 
 def test_troubles_of_a_gpu_are_named() -> None:
-    told = {"index": 3, "ecc_before": 1, "ecc_after": 4, "strangers": [77]}
+    told = {"index": 3, "strangers": [77], "throttled_share": 0.5}
+    told |= {"before": {"ecc_uncorrected": 1}, "after": {"ecc_uncorrected": 4}}
     told["throttle"] = ["sw_power_cap", "hw_thermal_slowdown"]
     assert gpu_troubles(told) == [
         "had 3 uncorrectable ECC errors",
         "was throttled (hw_thermal_slowdown)",
         "was shared with pids [77]",
     ]
-    assert gpu_troubles({"index": 0, "throttle": ["sw_power_cap"]}) == []
+    at_its_limit = {"index": 0, "throttle": ["sw_power_cap"], "strangers": []}
+    assert gpu_troubles(at_its_limit) == []
+    once = {**told, "strangers": [], "before": {}, "throttled_share": 0.01}
+    assert gpu_troubles(once) == []
+
+
+def test_pictures_before_and_after_are_kept() -> None:
+    cool = dataclasses.replace(gpu_with(1.0, Holder(1, 1.0)), sm_clock_mhz=1980)
+    hot = dataclasses.replace(cool, sm_clock_mhz=900, throttle=("hw_slowdown",), used_gib=9.0)
+    readings = [[cool], [hot], [hot]]
+    sampler = Sampler(os.getpid(), lambda: readings.pop(0), visible=("GPU-a",))
+    for _ in range(3):
+        sampler.sample()
+    (told,) = sampler.record()
+    assert (told["before"]["sm_clock_mhz"], told["after"]["sm_clock_mhz"]) == (1980, 900)
+    assert told["before"]["pids"] == [1] and told["after"]["throttle"] == ["hw_slowdown"]
+    assert told["strangers"] == [1], "it was there before us and stayed"
+    assert told["throttled_share"] == pytest.approx(2 / 3)
+
+
+def test_a_gpu_that_was_given_to_another_gang_is_not_judged() -> None:
+    mine, other = gpu_with(1.0), dataclasses.replace(gpu_with(50.0), index=1, uuid="GPU-b")
+    grown = dataclasses.replace(other, used_gib=70.0)
+    readings = [[mine, other], [mine, grown]]
+    sampler = Sampler(os.getpid(), lambda: readings.pop(0), visible=("0",))
+    sampler.sample()
+    sampler.sample()
+    assert [told["uuid"] for told in sampler.record()] == ["GPU-a"]
+
+
+def test_ranks_of_one_gang_are_no_strangers_to_each_other() -> None:
+    env = {"AUTOTUNE_TOKEN": "at-same"}
+    with subprocess.Popen(["sleep", "60"], env=env) as other:
+        both = [gpu_with(9.0, Holder(other.pid, 4.0), Holder(os.getpid(), 5.0))]
+        sampler = Sampler(os.getpid(), lambda: both, token="at-same")
+        sampler.sample()
+        sampler.sample()
+        (told,) = sampler.record()
+        other.kill()
+    assert told["strangers"] == []
