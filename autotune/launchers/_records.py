@@ -118,9 +118,9 @@ def gpu_troubles(gpu: Mapping[str, Any]) -> list[str]:
     before, after = (gpu.get(key, {}).get("ecc_uncorrected") for key in ("before", "after"))
     if before is not None and after is not None and after > before:
         troubles.append(f"had {after - before} uncorrectable ECC errors")
-    slow = [reason for reason in gpu["throttle"] if reason in SLOWDOWNS]
+    slow = [reason for reason in gpu.get("throttle", ()) if reason in SLOWDOWNS]
     if slow and gpu.get("throttled_share", 1.0) >= DOUBTFUL_SHARE:
         troubles.append(f"was throttled ({' '.join(slow)})")
-    if gpu["strangers"]:
+    if gpu.get("strangers"):
         troubles.append(f"was shared with pids {gpu['strangers']}")
     return troubles
