@@ -19,7 +19,9 @@ KEEP_CHARACTERS = 600
 SURVIVED_BY = 2
 MAX_RANKS = 4096
 
-_EXCEPTION = re.compile(r"(?:^|[\s\]:>|(])((?:\w+\.)*\w*(?:error|exception))\b:? *(.*)$")
+_EXCEPTION = re.compile(
+    r"(?:^|[\s\]:>|(])((?:\w+\.)*\w*(?:error|exception))\b(?:\(\w+\))?:? *(.*)$"
+)
 _REFUSALS = frozenset({"assertionerror", "valueerror", "runtimeerror", "exception", "typeerror"})
 _SOURCE_LINE = re.compile(r"\bassert\b|^\s")
 _WARNED = re.compile(r"\bWARN(?:ING)?\b|Warning\b|\bwarning:|\[NeMo W |\[W\d*[ \]]")
@@ -208,9 +210,12 @@ class EvidenceCollector:
 
 
 def _is_mild(kind: str, line: str, lowered: str) -> bool:
-    """Whether the program itself says that it is no error; an exception at INFO is one."""
+    """Whether the program itself says that it is no error.
+
+    An exception at INFO is one, and WARN is how NCCL names what it fails on.
+    """
     if _WARNED.search(line[:160]) is not None:
-        return True
+        return "NCCL WARN" not in line
     if kind not in ("missing", "config", "crash") or _INFORMED.search(line[:160]) is None:
         return False
     return _EXCEPTION.search(lowered) is None

@@ -58,6 +58,7 @@ FORMAT = LogFormat(
         ),
         opening("[", r"(?:Epoch|Train|Step):? *\[?\d+\]? *[\[(] *(?P<step>\d+)/\d+"),
         opening("Iter(train)", r"Iter\(train\) *\[ *(?P<step>\d+)/ *\d+\]"),
+        opening("batches", r"\|\s*(?P<step>\d+)/ *\d+ batches\b"),
         opening("][", r"\[\d+/\d+\]\[ *(?P<step>\d+)/\d+\]"),
         opening("eta:", r"\beta: .*\biter: (?P<step>\d+) .*\bloss: "),
         inside(
@@ -79,6 +80,10 @@ FORMAT = LogFormat(
         inside("", rf"(?i:\b(?:time|dt|took|elapsed){_IS}(?P<step_time_ms>{{num}}){_MS})"),
         inside(
             "", rf"(?i:(?<!total )(?<!total_)\b(?:time|dt|took){_IS}(?P<step_time_s>{{num}}){_S})"
+        ),
+        inside(
+            "/",
+            r"(?P<step_time_s>{num}) ?(?:s|secs?|seconds)/(?:it|iter|iteration|step|batch)\b",
         ),
         inside("", rf"(?i:{_SAMPLES}{_RATE_S}{_IS}(?P<samples_per_s>{_N}))"),
         inside("", rf"(?i:{_TOKENS}{_RATE_S}{_GPU}{_IS}(?P<tokens_per_s_per_gpu>{_N}))"),

@@ -38,6 +38,7 @@ FORMAT = LogFormat(
         beside("eval_loss", r"eval_loss['\"]?\s*[:=] *'?(?P<val_loss>{num})"),
         BARS,
         opening("loss'", _key("loss", "loss")),
+        inside("step", _key("(?:global_)?step", "step").replace("{num}", r"\d+")),
         inside("global_step", _key("global_step/max_steps", "step").replace("{num}", r"\d+")),
         inside("train_speed", _key(r"train_speed\(iter/s\)", "steps_per_s")),
         inside("train_speed", _key(r"train_speed\(s/it\)", "seconds")),

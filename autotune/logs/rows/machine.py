@@ -14,6 +14,8 @@ HARDWARE = (
     ),
     Row(None, "xid", r"xid ?\(|nvrm|xid errors?"),
     Row("gpu_hw", "fallen off the bus"),
+    Row("gpu_hw", "hw exception by gpu"),
+    Row("gpu_hw", "failed to initialize nvml"),
     Row("gpu_hw", "device_lost"),
     Row("gpu_hw", "device lost"),
     Row("gpu_hw", "is lost", r"gpu is lost"),
@@ -155,5 +157,6 @@ COLLECTIVES = (
         r"(?:04|10|11)\]|gloo.*(?:fail|error)",
     ),
     Row("nccl", "got completion", r"status="),
+    Row("nccl", "ucx", r"\bucx +(?:error|fatal)\b"),
     Row("nccl", "duplicate gpu", r"detected"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from autotune.logs.failures import Row
 
 HOST_MEMORY = (
+    Row("oom_gpu", "bad_alloc", r"out_of_memory|cudaerror|hiperror"),
     Row("oom_host", "oom-kill"),
     Row("oom_host", "oom_kill"),
     Row("oom_host", "oomkilled"),
@@ -60,6 +61,7 @@ GPU_MEMORY = (
     Row("oom_gpu", "outofmemory"),
     Row("oom_gpu", "out_of_memory"),
     Row("oom_gpu", "out_of_device_memory"),
+    Row("oom_gpu", "hsa_status_error_out_of_resources"),
     Row("oom_gpu", "out of device memory"),
     Row("oom_gpu", "tried to allocate", r"tried to allocate [\d.,]+ ?[kmgt]?i?b"),
     Row(

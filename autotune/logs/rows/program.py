@@ -28,6 +28,7 @@ MISSING = (
     Row("missing", "command not found"),
     Row("missing", "executable file", r"not found"),
     Row("missing", "can't open file"),
+    Row("missing", "cannot be found", r"path|file|director|dataset|checkpoint"),
     Row("missing", "cannot open", r"error"),
     Row("missing", "can't load", r"tokenizer|model|config|for '"),
     Row(
@@ -56,6 +57,8 @@ CONFIG = (
     Row("config", "deepspeedconfigerror"),
     Row("config", "check batch related parameters"),
     Row("config", "configkeyerror"),
+    Row("config", "could not override"),
+    Row("config", "is not in struct"),
     Row("config", "configattributeerror"),
     Row(
         "config",
@@ -81,6 +84,8 @@ DIVERGED = (
     Row("nan", "'grad_norm': nan", r"'loss': 0(?:\.0+)?,"),
     Row("nan", "'grad_norm': 'nan", r"'loss': '0(?:\.0+)?',"),
     Row("nan", "inf/nan", r"detected|found|abort"),
+    Row("nan", "returned nan values"),
+    Row("nan", "loss returned", r"\bis (?:nan|inf)"),
     Row("nan", "nan/inf", r"detected|found|abort"),
     Row(
         "nan",
@@ -136,7 +141,24 @@ HANGS = (
 CRASHES = (
     Row("died", "traceback (most recent call last)"),
     Row("crash", "segmentation fault"),
+    Row("crash", "memory access fault"),
+    Row("crash", "hsa_status_error"),
     Row("died", "terminate called"),
+    Row("died", "double free or corruption"),
+    Row("died", "corrupted", r"corrupted (?:size vs|double-linked list|unsorted chunks)"),
+    Row(
+        "died",
+        "(): ",
+        r"(?:^|[\s\]:>|])(?:malloc|free|realloc|munmap_chunk|malloc_consolidate)\(\): ",
+    ),
+    Row("died", "stack smashing detected"),
+    Row("died", "floating point exception"),
+    Row("died", "illegal instruction", r"(?:^|[\]:>|\d]) *illegal instruction"),
+    Row("died", "panicked at", r"thread '"),
+    Row("died", "panic: "),
+    Row("died", "backofflimitexceeded"),
+    Row("died", "crashloopbackoff"),
+    Row("died", "imagepullbackoff"),
     Row("died", "fatal python error"),
     Row("died", "core dumped"),
     Row("died", "childfailederror"),
@@ -150,6 +172,7 @@ CRASHES = (
         r"exit(?:ed|s)? with (?:non-?zero |an? )?(?:exit |return |error )*"
         r"(?:code|status)[ :=]*-?(?!0\b)\d"
         r"|non-?zero (?:exit|return|status)|exitcode[ :]+-?(?!0\b)\d|exit status [1-9]"
+        r"|exit[ _]code[ :=]+-?[1-9]"
         r"|return code ?= ?-?[1-9]",
     ),
     Row(
@@ -163,10 +186,11 @@ CRASHES = (
     Row(
         "crash",
         "error",
-        r"(?:^|[\s\]:>|(])(?:\w+\.)*\w{2,}(?:error|exception)(?::|$)|^\w*"
+        r"(?:^|[\s\]:>|(])(?:\w+\.)*\w{2,}(?:error|exception)(?:\(\w+\))?(?::|$)|^\w*"
         r"(?:error|exception)(?::|$)"
         r"|\w(?:error|exception): ",
     ),
+    Row("crash", ".exc", r"(?:^|[\s\]:>|])(?:\w+\.)+(?:exc|exceptions)\.\w+(?::|$)"),
     Row("crash", "exception ignored"),
     Row("died", "died from signal"),
     Row("died", "unhandled exception"),
@@ -175,7 +199,7 @@ CRASHES = (
         "died",
         "error",
         r"\[error\]|\berror -|- error\b|^error[: ]|level=error|^fatal\b"
-        r"|(?:srun|slurmstepd|mpirun|mpiexec|bash|docker): (?:fatal )?error:",
+        r"|(?:srun|slurmstepd|mpirun|mpiexec|bash|docker): (?:fatal )?error\b",
     ),
     Row("died", "fatal", r"\bfatal(?: error)?:|\[fatal\]|- fatal\b"),
     Row("died", "critical", r"\[critical\]|- critical -|^critical[: ]"),
