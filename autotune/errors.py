@@ -3,6 +3,7 @@
     AutotuneError              1
     |-- BadInput               2   what the user wrote cannot be run; nothing was started
     |-- InfrastructureError    3   a database, a disk, a scheduler or a node failed us
+    |   `-- EngineLost             what runs all gangs is gone: no trial is to blame
     `-- StudyHeld             75   another controller holds the study (EX_TEMPFAIL)
 
 A message says what happened, where (file, line, key) and what to do next.
@@ -40,6 +41,10 @@ class InfrastructureError(AutotuneError):
     """What we stand on failed (storage, disk, scheduler, node): exit 3, `resume` goes on."""
 
     exit_code = 3
+
+
+class EngineLost(InfrastructureError):
+    """The engine that runs every gang does not answer: the controller stops, nothing is told."""
 
 
 class StudyHeld(AutotuneError):

@@ -28,7 +28,7 @@ from autotune.controller.standing import Result, fastest_sample, result, standin
 from autotune.controller.timers import HangTimer
 from autotune.controller.watch import Watch
 from autotune.controller.write_job import job_from_json, write_job
-from autotune.errors import AutotuneError, BadInput, InfrastructureError, StudyHeld
+from autotune.errors import AutotuneError, BadInput, EngineLost, InfrastructureError, StudyHeld
 from autotune.launchers.nvml import read_gpus, wait_released
 from autotune.search.distributions import distributions
 from autotune.search.steady import SteadyState
@@ -73,6 +73,7 @@ class Controller:
         self._doubts_stay = False
         self._over: str | None = None
         self._best: Interval | None = None
+        self._told_to_wait: set[int] = set()
 
     # -- the loop
 
@@ -117,11 +118,19 @@ class Controller:
         if not self.signals.draining and self._over is None:
             self._with_storage(self._launch_next)
         self.listener.progress([watch.progress() for watch in self.running])
+        self._tell_who_waits()
         if settled:
             self._poll_s = FASTEST_POLL_S
         elif self.running or self._storage_retry_at:
             time.sleep(self._poll_s)
             self._poll_s = min(self._poll_s * 1.3, SLOWEST_POLL_S)
+
+    def _tell_who_waits(self) -> None:
+        """Once a trial, since the screen may be a log file."""
+        for watch in self.running:
+            if watch.waits_long() and watch.record.number not in self._told_to_wait:
+                self._told_to_wait.add(watch.record.number)
+                self.listener.message(f"trial {watch.record.number} {watch.status.detail}")
 
     # -- the storage, which may be away
 
@@ -230,6 +239,8 @@ class Controller:
         except BadInput as error:
             self._failed_to_start(record, intent, Outcome.USER_ERROR, str(error))
             return
+        except EngineLost:
+            raise
         except AutotuneError as error:
             self._failed_to_start(record, intent, Outcome.INFRA, str(error))
             return
@@ -397,6 +408,12 @@ class Controller:
         if not kill:
             self.running.clear()
             return
+        try:
+            self._end_all()
+        except EngineLost:
+            return  # the next controller looks for them
+
+    def _end_all(self) -> None:
         for watch in self.running:
             watch.end("cancel", "interrupted")
         deadline = time.monotonic() + 60.0

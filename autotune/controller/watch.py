@@ -27,6 +27,7 @@ from autotune.trial import GangStatus, Interval, Job, StepSample, TrialRecord
 
 Ending = Literal["", "fatal", "worse", "known", "hang", "cancel"]
 SURVIVOR_BOUND_S = 30.0
+WAIT_TOLD_S = 3.0
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Watch:
         if self.ending:
             phase = "ending"
         elif self.status.state == "pending":
-            phase = "waiting for resources"
+            phase = self.status.detail or "waits for resources"
         else:
             phase = "measuring" if merit else "starting"
         return Progress(
@@ -103,6 +104,11 @@ class Watch:
             elapsed_s=time.monotonic() - (self._running_since or self.started),
             time_limit_s=self.job.time_limit_s,
         )
+
+    def waits_long(self) -> bool:
+        """Whether it waits for resources, and not just until they were asked for."""
+        waiting = self.status.state == "pending" and bool(self.status.detail)
+        return waiting and time.monotonic() - self.started > WAIT_TOLD_S
 
     def in_its_unit(self, best: Interval, metric: str) -> Interval | None:
         """An objective as `SteadyState` compares it: seconds per step, or the metric.

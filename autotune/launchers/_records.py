@@ -67,7 +67,7 @@ def status_of(records: list[dict[str, Any]]) -> GangStatus:
     reasons = {record["ended_by"] for record in records}
     failed = any(record["failed"] for record in records)
     return GangStatus(
-        state="exited" if exits or not failed else "lost",
+        state="exited" if (exits or not failed) and "abandoned" not in reasons else "lost",
         exits=tuple(sorted(exits, key=lambda entry: entry.rank)),
         deadline_hit="deadline" in reasons,
         oom_kill=any(record["oom_kill"] for record in records),
@@ -97,6 +97,8 @@ def describe(record: Mapping[str, Any]) -> str:
         notes.append(f"rank {first['rank']} failed first ({how})")
     if record["ended_by"] == "signal":
         notes.append("the supervisor was asked to end by a signal")
+    if record["ended_by"] == "abandoned":
+        notes.append("the node's keeper vanished")
     if record["survivors"]:
         notes.append(f"processes that could not be killed: {record['survivors']}")
     for gpu in record["gpus"]:

@@ -4,7 +4,8 @@ Why a process of its own: a controller that dies and comes back cannot wait for 
 are not its own, and a training run must end at its deadline even if no controller ever
 returns. Standard library only, Python 3.8 or later: with its neighbours (``NODE_FILES``) it can
 be copied to any node and run there as ``python -I -S supervisor.py TRIAL_DIR/gang.json INDEX``
-(``env`` for INDEX: taken from the variables of mpirun or srun).
+(``env`` for INDEX: taken from the variables of mpirun or srun). With ``--lifeline`` it detaches
+from its starter and ends the gang once nobody holds the other end of its standard input.
 
     TRIAL_DIR/gang.json            what to start (names of secret variables, never their values)
     TRIAL_DIR/supervisor.N.json    who runs part N: pid, start time, host, boot id, clocks
@@ -105,6 +106,7 @@ class Supervisor:
         self.leftovers = 0
         self.survivors: list[int] = []
         self.terminated = False
+        self.abandoned = False
         self.next_look = 0.0
         self.sampler: Any = None
 
@@ -212,10 +214,12 @@ class Supervisor:
 
     # -- watching
 
-    def watch(self, wake: int) -> None:
+    def watch(self, wake: int, lifeline: int) -> None:
         """Keep the logs, the deadline and the cancel request until nothing of the gang is left."""
         poller = select.poll()
         poller.register(wake, select.POLLIN)
+        if lifeline >= 0:
+            poller.register(lifeline, select.POLLIN)
         logs = {rank.log.source: rank.log for rank in self.ranks}
         for source in logs:
             poller.register(source, select.POLLIN)
@@ -225,6 +229,10 @@ class Supervisor:
             for source, _ in poller.poll(tick * 1000):
                 if source == wake:
                     os.read(wake, 4096)
+                    next_check = 0.0
+                elif source == lifeline:
+                    poller.unregister(lifeline)
+                    self.abandoned = True
                     next_check = 0.0
                 elif logs[source].drain() == 0:
                     poller.unregister(source)
@@ -274,6 +282,8 @@ class Supervisor:
             self.look(now)
         if self.ending is not None:
             self.continue_end(now)
+        elif self.abandoned:
+            self.begin_end("abandoned", self.grace_s, now)
         elif self.terminated:
             self.begin_end("signal", self.grace_s, now)
         elif now >= self.started_s + float(self.spec["time_limit_s"]):
@@ -410,7 +420,7 @@ class Supervisor:
             "machine": machine(),
         }
 
-    def run(self, umask: int, wake: int) -> bool:
+    def run(self, umask: int, wake: int, lifeline: int) -> bool:
         """Start, watch, end; returns whether the exit record stands."""
         identity = {"pid": os.getpid(), "token": self.spec["token"], "index": self.index}
         identity["start_time"] = (process_stat(os.getpid()) or ("", 0, 0))[2]
@@ -427,7 +437,7 @@ class Supervisor:
                 what = error.filename or self.spec["argv"][0]
                 self.error = f"cannot start {what!r}: {error.strerror or error}"
                 self.begin_end("start", 0.0, time.monotonic())
-        self.watch(wake)
+        self.watch(wake, lifeline)
         self.end_containers()
         return self.tell(self.record())
 
@@ -499,6 +509,9 @@ def main(arguments: list[str]) -> int:
     if spec is None:
         print(f"autotune: {path}: not a gang description", file=sys.stderr)
         return 2
+    lifeline = 0 if "--lifeline" in arguments else -1
+    if lifeline == 0 and os.fork():
+        return 0  # whoever kills our starter's children must not find us among them
     umask = os.umask(0o077)
     try:
         os.setsid()
@@ -514,7 +527,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: setattr(supervisor, "terminated", True))
     for signum in (signal.SIGHUP, signal.SIGINT):
         signal.signal(signum, signal.SIG_IGN)
-    return 0 if supervisor.run(umask, wake) else 1
+    return 0 if supervisor.run(umask, wake, lifeline) else 1
 
 
 if __name__ == "__main__":
