@@ -175,6 +175,27 @@ class Driver:
                 self._drop(gang.group)  # adopted: its shape is not known here
         return {}
 
+    def nodes(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Every node: its id, address, host, whether it is alive, GPUs and CPUs."""
+        import ray
+
+        return {
+            "nodes": [
+                {
+                    "node_id": node["NodeID"],
+                    "address": node["NodeManagerAddress"],
+                    "host": node["NodeManagerHostname"],
+                    "alive": node["Alive"],
+                    "resources": {
+                        name: node["Resources"][name]
+                        for name in ("GPU", "CPU")
+                        if name in node["Resources"]
+                    },
+                }
+                for node in ray.nodes()
+            ]
+        }
+
     def leave(self) -> None:
         """Give back what is reserved and serves no gang."""
         for group in list(self.groups.values()):
@@ -351,13 +372,17 @@ class Driver:
         self.homes[gang.token] = {told["node_id"] for told in gang.told}
 
     def _why_pending(self, gang: Gang) -> str:
+        """What it waits for; empty once it has its nodes and the keepers come up."""
+        import ray
+
         now = time.monotonic()
         if now - gang.asked_at >= ASK_PERIOD_S:
             gang.asked_at = now
             bundle, nodes, _ = json.loads(gang.group.shape)
-            gang.why = why_pending(bundle, nodes, self.aside)
+            state = ray.util.placement_group_table(gang.group.placement)["state"]
+            gang.why = "" if state == "CREATED" else why_pending(bundle, nodes, self.aside)
         bound = self.options["wait_s"]
-        if bound is not None and now - gang.submitted_at > bound:
+        if gang.why and bound is not None and now - gang.submitted_at > bound:
             raise TimeoutError(f"waited {bound:.0f} s in vain: {gang.why}")
         return gang.why
 

@@ -22,6 +22,7 @@ Options besides those of every launcher (``_gang.GangOptions``):
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 import weakref
@@ -128,6 +129,8 @@ class Ray:
                 return GangStatus("running", detail="waiting for exit records")
         if records is not None:
             status = _records.status_of(records)
+            if status.state == "lost" and told["detail"]:
+                status = dataclasses.replace(status, detail=told["detail"])
         else:
             detail = told["detail"] or "its supervisors vanished without exit records"
             status = GangStatus("lost", detail=detail, nodes=tuple(told["nodes"]))

@@ -15,7 +15,7 @@ from tests.faults.conftest import folder_of
 from tests.launchers.gangs import log_text, need, wait_until
 
 RUN = ("run", "--space", "slow.yaml", "--study", "s", "--sampler", "random", "--launcher", "ray")
-WORKER = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
+WORKER = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 1024 * 1024}
 WORKER |= {"node_ip_address": engine.LOOPBACK, "include_dashboard": False}
 LONG = "0.4"
 

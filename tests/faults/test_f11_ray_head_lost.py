@@ -29,7 +29,7 @@ def test_f11_the_controller_stops_and_resume_goes_on(slow: Cli, started: Start, 
     assert "the Ray cluster" in said and "autotune resume" in said and "Traceback" not in said
     assert leftovers(folder_of(slow, "s"), 60.0) == []
     slow("resume", "s", expect=3)
-    with engine.cluster(nodes=1, gpus=0, num_cpus=1) as another:
+    with engine.cluster(nodes=1, gpus=1, num_cpus=1) as another:
         know(slow, another)
         slow("resume", "s")
     assert_whole(check_invariants(slow, "s"))
