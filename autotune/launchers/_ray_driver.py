@@ -175,6 +175,13 @@ class Driver:
                 self._drop(gang.group)  # adopted: its shape is not known here
         return {}
 
+    def reserved(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Names of the placement groups that hold nodes or wait for some."""
+        import ray
+
+        table = ray.util.placement_group_table().values()
+        return {"names": [group["name"] for group in table if group["state"] != "REMOVED"]}
+
     def nodes(self, request: dict[str, Any]) -> dict[str, Any]:
         """Every node: its id, address, host, whether it is alive, GPUs and CPUs."""
         import ray

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from autotune.launchers import launcher_names
+from tests.engines import two_hosts
 from tests.launchers.gangs import Gangs, engine, need, opened
 
 
@@ -51,6 +52,16 @@ def engine_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
             return dict(known[name])
 
         yield options
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[two_hosts.TwoHosts]:
+    """Two hosts with a network between them."""
+    reason = two_hosts.missing()
+    if reason:
+        need(reason)
+    with two_hosts.started(tmp_path) as pair:
+        yield pair
 
 
 @pytest.fixture(params=launcher_names())

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +57,6 @@ def mpi_program(tmp_path: Path) -> Path:
     program = tmp_path / "sum"
     subprocess.run(["mpicc", "-o", program, source], check=True)
     return program
-
-
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[two_hosts.TwoHosts]:
-    """Two hosts with a network between them."""
-    reason = two_hosts.missing()
-    if reason:
-        need(reason)
-    with two_hosts.started(tmp_path) as pair:
-        yield pair
 
 
 @pytest.fixture
