@@ -16,6 +16,7 @@ UNITS = {
     "tflops_per_gpu": "TFLOP/s/GPU",
     "peak_memory_gib": "GiB",
     "time_to_target_s": "s to target",
+    "cost_per_token": "per token",
 }
 
 WHY = 100

@@ -141,6 +141,32 @@ def trial_table(
     return table
 
 
+def pareto_table(
+    front: Sequence[TrialRecord], metric: str, baseline: Mapping[str, Any] | None = None
+) -> Table:
+    """The front of tokens/s against peak memory, fastest first."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    other = [metric] if metric != "tokens_per_s" else []
+    for name in ("#", "tokens/s", "peak memory GiB", *map(figures.unit, other)):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("config", overflow="fold")
+    table.add_column("outcome", no_wrap=True)
+    for record in front:
+        measured = record.measurement
+        assert measured is not None
+        table.add_row(
+            str(record.number),
+            figures.interval(measured.tokens_per_s),
+            figures.number(measured.peak_memory_gib),
+            *(figures.interval(measured.objective) for _ in other),
+            figures.label(record, baseline),
+            outcome_text(record),
+        )
+    return table
+
+
 def baseline_values(records: Sequence[TrialRecord]) -> Mapping[str, Any] | None:
     """The baseline's parameters; None before it was chosen."""
     return next((record.values for record in records if record.kind == "baseline"), None)

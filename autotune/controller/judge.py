@@ -150,6 +150,8 @@ def complete(
             stopped_early=not watch.ended_by_itself,
             notes=notes,
         )
+    if setting.space.objective.metric == "cost_per_token" and measurement.objective is not None:
+        measurement = _with_its_rate(measurement, watch)
     figure = merit(measurement, setting.space.objective)
     is_rate = setting.space.objective.metric == "tokens_per_s"
     return dataclasses.replace(
@@ -158,6 +160,15 @@ def complete(
         tokens_per_s=measurement.tokens_per_s or (figure if is_rate else None),
         stopped_early=not watch.ended_by_itself,
         notes=notes,
+    )
+
+
+def _with_its_rate(measurement: Measurement, watch: Watch) -> Measurement:
+    """What the program printed as its tokens/s, in the place of a rate."""
+    rate, gpus = measurement.objective, watch.steady.workload.gpus
+    per_gpu = rate.value / gpus if rate is not None else None
+    return dataclasses.replace(
+        measurement, objective=None, tokens_per_s=rate, tokens_per_s_per_gpu=per_gpu
     )
 
 

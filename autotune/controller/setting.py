@@ -154,7 +154,8 @@ class Setting:
         metric = self.space.objective.metric
         samples = float(batch) if isinstance(batch, (int, float)) and batch else None
         tokens = samples * float(length) if samples and isinstance(length, (int, float)) else None
-        derived = metric in DERIVED_METRICS and (tokens is not None or metric != "tokens_per_s")
+        derived = metric in DERIVED_METRICS and (tokens is not None or metric not in RATES)
+        judged_by = "tokens_per_s" if metric in RATES else metric
         derived = derived or fidelity == "throughput"
         return Workload(
             tokens_per_step=tokens,
@@ -162,8 +163,8 @@ class Setting:
             gpus=max(1, job.nodes * job.gpus_per_node),
             flops_per_token=_flops_per_token(self.space),
             peak_flops_per_gpu=self._peak_flops(facts),
-            metric=None if derived else metric,
-            maximize=self.maximize,
+            metric=None if derived else judged_by,
+            maximize=self.maximize or metric in RATES,
             clock_rate=job.time_compression,
         )
 
@@ -194,7 +195,9 @@ class Setting:
         return StepLimits(min_steps=trial.min_steps, warmup_steps=trial.warmup_steps)
 
 
-DERIVED_METRICS = ("tokens_per_s", "step_time_s", "tflops_per_gpu", "peak_memory_gib")
+RATES = ("tokens_per_s", "cost_per_token")
+"""Metrics that need a rate in tokens: the program's own where the tokens of a step are unknown."""
+DERIVED_METRICS = (*RATES, "step_time_s", "tflops_per_gpu", "peak_memory_gib")
 
 
 def _flops_per_token(space: SearchSpace) -> float | None:

@@ -30,7 +30,7 @@ def merit(measurement: Measurement, objective: Objective) -> Interval | None:
     if metric == "tokens_per_s":
         return measurement.tokens_per_s or _inverse(measurement.step_time_s)
     if metric == "cost_per_token":
-        return _inverse(measurement.tokens_per_s) if measurement.tokens_per_s else None
+        return _cost_per_token(measurement, objective.price_per_gpu_hour or 1.0)
     value = getattr(measurement, metric, None)
     return Interval(value, value, value) if isinstance(value, float) else None
 
@@ -65,6 +65,16 @@ def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
             front.append(record)
             lowest = memory
     return front
+
+
+def _cost_per_token(measurement: Measurement, price_per_gpu_hour: float) -> Interval | None:
+    """What the GPUs cost while they train on one token, in the price's currency."""
+    rate, per_gpu = measurement.tokens_per_s, measurement.tokens_per_s_per_gpu
+    seconds = _inverse(rate) if rate else None
+    if rate is None or seconds is None or not per_gpu:
+        return None
+    price = price_per_gpu_hour / 3600.0 * rate.value / per_gpu
+    return Interval(seconds.value * price, seconds.low * price, seconds.high * price)
 
 
 def _inverse(figure: Interval) -> Interval | None:

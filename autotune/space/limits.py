@@ -27,6 +27,11 @@ class Objective(BaseModel):
 
     metric: ObjectiveMetric = Field(default="tokens_per_s", description="what is compared")
     direction: Direction | None = Field(default=None, description="left out: by the metric")
+    price_per_gpu_hour: float | None = Field(
+        default=None,
+        gt=0,
+        description="for cost_per_token: what a GPU costs an hour; left out: cost in GPU-hours",
+    )
     target: float | None = Field(
         default=None, description="for time_to_target_s: the evaluation loss to reach"
     )

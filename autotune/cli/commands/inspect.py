@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autotune.cli.options import Json, Storage, StudyName, open_study
+
+if TYPE_CHECKING:
+    from autotune.study.record import Study
 
 WATCH_S = 2.0
 
@@ -124,7 +127,14 @@ def logs(
         record = opened.record(trial)
 
 
-def best(study: StudyName, storage: Storage = None, as_json: Json = False) -> None:
+def best(
+    study: StudyName,
+    storage: Storage = None,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="All that nothing beats in tokens/s and memory both.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Print the winner beside the baseline; exit 1 when no trial may win."""
     from autotune import figures
     from autotune.cli import console, views
@@ -132,6 +142,9 @@ def best(study: StudyName, storage: Storage = None, as_json: Json = False) -> No
 
     opened = open_study(study, storage)
     metric = str(opened.settings.get("metric", "tokens_per_s"))
+    if pareto:
+        _pareto(opened, as_json)
+        return
     found = result(opened.records(), *opened.reading)
     if as_json:
         console.print_json(views.best_json(opened.name, found, metric))
@@ -149,4 +162,26 @@ def best(study: StudyName, storage: Storage = None, as_json: Json = False) -> No
         for name, value in winner.values.items():
             print(f"  {name} = {figures.shown(value)}")
     if found.winner is None:
+        raise typer.Exit(1)
+
+
+def _pareto(study: Study, as_json: bool) -> None:
+    """Tokens/s against peak memory: what nothing measured beats in both; exit 1 without any."""
+    from autotune.cli import console, views
+    from autotune.controller.standing import standings
+    from autotune.search.merit import pareto_front
+
+    records = study.records()
+    ranked = standings(records, study.reading[0])
+    front = pareto_front([s.record for s in ranked if not s.parity])
+    if as_json:
+        console.print_json([views.trial_json(record) for record in front])
+    elif front:
+        metric = str(study.settings.get("metric", "tokens_per_s"))
+        console.out().print(views.pareto_table(front, metric, views.baseline_values(records)))
+        if any(record.simulated for record in front):
+            console.out().print("SIMULATED: no GPU was used.", style=console.WARN)
+    else:
+        print("No trial has both a rate in tokens/s and a peak memory.", file=sys.stderr)
+    if not front:
         raise typer.Exit(1)
