@@ -19,7 +19,7 @@ from scipy.special import ndtr
 
 from autotune.search.features import Features
 from autotune.search.gaussian import Kernel, Posterior
-from autotune.search.memory import MemoryBelief, MemoryFacts, MemoryPrior
+from autotune.search.memory import MemoryBelief, MemoryFacts, MemoryPrior, no_kin
 from autotune.search.prior import CostPrior
 from autotune.search.proposal import LegalRows
 
@@ -296,7 +296,7 @@ def explain_crashes(legal: LegalRows) -> MemoryPrior:
     basis = np.column_stack(columns)
     score = np.full(len(legal), -1.9)
     widths = np.array([0.3] + [1.0] * (basis.shape[1] - 1))
-    return MemoryPrior(score, basis, score, basis, widths, 1.0)
+    return MemoryPrior(score, basis, score, basis, widths, 1.0, no_kin(len(legal)))
 
 
 def explain_memory(features: Features, prior: CostPrior | None) -> list[tuple[MemoryPrior, float]]:
@@ -308,7 +308,8 @@ def explain_memory(features: Features, prior: CostPrior | None) -> list[tuple[Me
     level = -0.4 if known else -1.5
     basis = np.column_stack([np.ones(len(expected)), features.values])
     widths = np.array([0.8, *(sigma for _, sigma in slopes)])
-    blind = MemoryPrior(expected + level, basis, expected + level, basis, widths, 0.15)
+    need = expected + level
+    blind = MemoryPrior(need, basis, need, basis, widths, 0.15, no_kin(len(need)))
     if prior is None:
         return [(blind, 1.0)]
     doubted = replace(prior.memory, sigma=3.0 * prior.memory.sigma)

@@ -22,6 +22,9 @@ FloatArray = NDArray[np.float64]
 
 TEACHES_NOTHING = frozenset({Outcome.INFRA, Outcome.CANCELLED, Outcome.USER_ERROR})
 
+NEARLY_FULL = 0.86
+"""Above this share of a GPU's memory, allocators flush and retry: a peak is no longer a need."""
+
 
 class Ledger:
     """What the search needs of the trials told so far.
@@ -109,9 +112,13 @@ class Ledger:
         return np.array(rows, dtype=np.int64), np.array([self._costs[row] for row in rows])
 
     def memory_facts(self, capacity_gib: float | None, most: int) -> MemoryFacts:
-        """What is known of memory: the latest ``most`` rows of each kind."""
-        seen = [r for r in self._peaks if capacity_gib is not None][-most:]
-        ran = [r for r in self._costs if capacity_gib is None or r not in self._peaks][-most:]
+        """What is known of memory: the latest ``most`` rows of each kind.
+
+        The peak of a run on a nearly full GPU says little but that it fits.
+        """
+        told = self._telling_peaks(capacity_gib)
+        seen = list(told)[-most:]
+        ran = [r for r in self._costs if r not in told][-most:]
         logs = [math.log(self._peaks[r] / capacity_gib) for r in seen if capacity_gib is not None]
         return MemoryFacts(
             np.array(seen, dtype=np.int64),
@@ -124,9 +131,14 @@ class Ledger:
         """The latest rows that failed for a reason other than memory."""
         return np.array(list(self._crashed)[-most:], dtype=np.int64)
 
-    def observations(self, count: int) -> list[Observation]:
+    def _telling_peaks(self, capacity_gib: float | None) -> dict[int, float]:
+        """Peaks in GiB below which an allocator has no reason yet to give memory back."""
+        if capacity_gib is None:
+            return {}
+        return {r: gib for r, gib in self._peaks.items() if gib <= NEARLY_FULL * capacity_gib}
+
+    def observations(self, count: int, capacity_gib: float) -> list[Observation]:
         """The first ``count`` rows that ran, and all that ran out of memory, for the cost model."""
-        ran = [
-            Observation(row, self._times.get(row), self._peaks.get(row)) for row in self.ran[:count]
-        ]
+        told = self._telling_peaks(capacity_gib)
+        ran = [Observation(row, self._times.get(row), told.get(row)) for row in self.ran[:count]]
         return ran + [Observation(row, oom=True) for row in self._beyond]

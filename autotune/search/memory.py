@@ -4,6 +4,10 @@ A linear-Gaussian model of log(peak memory / capacity): a prior mean per row, a 
 prior widths, and what no effect explains. A peak is an exact observation, an out-of-memory end
 says only "above capacity", a run without a figure only "below": censored observations, joined
 by Laplace's approximation around the one optimum (the log posterior is concave).
+
+Rows that are kin (the same layout, the same states on a GPU) share most of what no effect
+explains, so that one out-of-memory speaks for all of its kin: were each variant of a layout a
+fresh draw of luck, a search would try them all.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ class MemoryPrior:
 
     ``mean`` is (rows,) of what the device needs, ``shown`` (rows,) of what a log shows of it;
     ``basis`` and ``shown_basis`` (rows, k) are their effects with deviations ``widths`` (k,),
-    ``sigma`` the deviation of a single config that no effect explains.
+    ``sigma`` the deviation of a single config that no effect explains. ``kin`` (rows, g) numbers
+    the family of each row under g groupings; members share ``kin_shares`` (g,) of the variance.
     """
 
     mean: FloatArray
@@ -34,6 +39,66 @@ class MemoryPrior:
     shown_basis: FloatArray
     widths: FloatArray
     sigma: float
+    kin: IntArray
+    kin_shares: tuple[float, ...] = ()
+
+    @property
+    def own_sigma(self) -> float:
+        """Deviation of a single config from its kin."""
+        return self.sigma * math.sqrt(1.0 - sum(self.kin_shares))
+
+
+def no_kin(rows: int) -> IntArray:
+    """No groupings of ``rows`` rows."""
+    return np.zeros((rows, 0), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Families:
+    """The families that have been seen, one effect each: what they have in common."""
+
+    prior: MemoryPrior
+    position: tuple[IntArray, ...]
+    """By grouping: family number -> column among the seen ones, -1 for families never seen."""
+    widths: FloatArray
+
+    @classmethod
+    def of(cls, prior: MemoryPrior, seen: IntArray) -> Families:
+        """The families of the rows ``seen``."""
+        position: list[IntArray] = []
+        widths: list[float] = []
+        for members, share in zip(prior.kin.T, prior.kin_shares, strict=True):
+            known = np.unique(members[seen])
+            at = np.full(int(members.max(initial=-1)) + 1, -1, dtype=np.int64)
+            at[known] = len(widths) + np.arange(len(known))
+            position.append(at)
+            widths += [prior.sigma * math.sqrt(share)] * len(known)
+        return cls(prior, tuple(position), np.array(widths))
+
+    def basis(self, rows: IntArray) -> FloatArray:
+        """Effects of rows (m,) on their seen families, after the prior's own: (m, columns)."""
+        out = np.zeros((len(rows), len(self.widths)))
+        for members, at in zip(self.prior.kin.T, self.position, strict=True):
+            column = at[members[rows]]
+            known = np.flatnonzero(column >= 0)
+            out[known, column[known]] = 1.0
+        return out
+
+    def spread(self, rows: IntArray | slice) -> FloatArray:
+        """Variance (m,) that seen families do not tell: the row's own, and unseen families'."""
+        variance = np.full(len(self.prior.mean[rows]), self.prior.own_sigma**2)
+        shares = self.prior.kin_shares
+        for members, at, share in zip(self.prior.kin.T, self.position, shares, strict=True):
+            variance += (at[members[rows]] < 0) * share * self.prior.sigma**2
+        return variance
+
+    def shift(self, effects: FloatArray) -> FloatArray:
+        """What the families' effects add to each of all rows: (rows,)."""
+        total = np.zeros(len(self.prior.mean))
+        padded = np.append(effects, 0.0)
+        for members, at in zip(self.prior.kin.T, self.position, strict=True):
+            total += padded[at[members]]
+        return total
 
 
 @dataclass(frozen=True)
@@ -48,9 +113,13 @@ class MemoryFacts:
 
 @dataclass(frozen=True)
 class MemoryBelief:
-    """The prior after some facts; ``log_evidence`` says how well it had expected them."""
+    """The prior after some facts; ``log_evidence`` says how well it had expected them.
+
+    ``effects`` are the prior's own, then those of the families seen.
+    """
 
     prior: MemoryPrior
+    families: Families
     effects: FloatArray
     covariance: FloatArray
     log_evidence: float
@@ -58,9 +127,12 @@ class MemoryBelief:
     @classmethod
     def condition(cls, prior: MemoryPrior, facts: MemoryFacts) -> MemoryBelief:
         """Newton's method to the optimum, then Laplace: at most 30 steps of k by k."""
-        precision = np.diag(1.0 / prior.widths**2)
-        effects = np.zeros(len(prior.widths))
-        value, gradient, curvature = _log_likelihood(prior, facts, effects)
+        families = Families.of(prior, np.concatenate([facts.seen, facts.ran, facts.beyond]))
+        likelihood = _Likelihood.of(prior, families, facts)
+        widths = np.concatenate([prior.widths, families.widths])
+        precision = np.diag(1.0 / widths**2)
+        effects = np.zeros(len(widths))
+        value, gradient, curvature = likelihood.at(effects)
         for _ in range(30):
             slope = gradient - precision @ effects
             step = np.linalg.solve(curvature + precision, slope)
@@ -68,7 +140,7 @@ class MemoryBelief:
             scale = 1.0
             while scale > 1e-3:
                 moved = effects + scale * step
-                value, gradient, curvature = _log_likelihood(prior, facts, moved)
+                value, gradient, curvature = likelihood.at(moved)
                 if value - 0.5 * moved @ precision @ moved >= now - 1e-9:
                     break
                 scale *= 0.5
@@ -77,21 +149,23 @@ class MemoryBelief:
                 break
         whole = curvature + precision
         penalty = 0.5 * float(effects @ precision @ effects)
-        spread = 0.5 * float(np.linalg.slogdet(whole)[1] + 2.0 * np.log(prior.widths).sum())
+        spread = 0.5 * float(np.linalg.slogdet(whole)[1] + 2.0 * np.log(widths).sum())
         covariance = np.asarray(np.linalg.inv(whole), dtype=np.float64)
-        return cls(prior, effects, covariance, value - penalty - spread)
+        return cls(prior, families, effects, covariance, value - penalty - spread)
 
     def log_ratio(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mean and deviation of log(peak / capacity) at rows (m,): two arrays (m,)."""
-        basis = self.prior.basis[rows]
+        basis = np.hstack([self.prior.basis[rows], self.families.basis(rows)])
         mean = self.prior.mean[rows] + basis @ self.effects
-        variance = ((basis @ self.covariance) * basis).sum(1) + self.prior.sigma**2
+        variance = ((basis @ self.covariance) * basis).sum(1) + self.families.spread(rows)
         return mean, np.sqrt(variance)
 
     def rough_fits(self) -> FloatArray:
         """Probability that each of all rows stays below capacity, its effects taken as known."""
-        mean = self.prior.mean + self.prior.basis @ self.effects
-        return np.asarray(ndtr(-mean / self.prior.sigma))
+        own = len(self.prior.widths)
+        mean = self.prior.mean + self.prior.basis @ self.effects[:own]
+        mean = mean + self.families.shift(self.effects[own:])
+        return np.asarray(ndtr(-mean / np.sqrt(self.families.spread(slice(None)))))
 
     def fits(self, rows: IntArray) -> FloatArray:
         """Probability that each row's peak stays below capacity: (m,)."""
@@ -99,22 +173,36 @@ class MemoryBelief:
         return np.asarray(ndtr(-mean / sigma))
 
 
-def _log_likelihood(
-    prior: MemoryPrior, facts: MemoryFacts, effects: FloatArray
-) -> tuple[float, FloatArray, FloatArray]:
-    """Log likelihood of the facts, its gradient and its negated curvature in the effects."""
-    sigma = prior.sigma
-    basis = prior.shown_basis[facts.seen]
-    error = (facts.seen_log - prior.shown[facts.seen] - basis @ effects) / sigma
-    value = -0.5 * float(error @ error) - len(error) * math.log(sigma * math.sqrt(2 * math.pi))
-    gradient = basis.T @ error / sigma
-    curvature = basis.T @ basis / sigma**2
-    for rows, sign in ((facts.ran, -1.0), (facts.beyond, 1.0)):
-        basis = prior.basis[rows]
-        z = sign * (prior.mean[rows] + basis @ effects) / sigma
-        log_p = log_ndtr(z)
-        hazard = np.exp(-0.5 * z**2 - 0.5 * math.log(2 * math.pi) - log_p)
-        value += float(log_p.sum())
-        gradient = gradient + sign * basis.T @ hazard / sigma
-        curvature = curvature + (basis * (hazard * (hazard + z))[:, None]).T @ basis / sigma**2
-    return value, gradient, curvature
+@dataclass(frozen=True)
+class _Likelihood:
+    """The facts as equations in the effects: exact ones, and (means, basis, sign) of bounds."""
+
+    sigma: float
+    seen: FloatArray
+    seen_basis: FloatArray
+    bounds: tuple[tuple[FloatArray, FloatArray, float], ...]
+
+    @classmethod
+    def of(cls, prior: MemoryPrior, families: Families, facts: MemoryFacts) -> _Likelihood:
+        shown = np.hstack([prior.shown_basis[facts.seen], families.basis(facts.seen)])
+        bounds = tuple(
+            (prior.mean[rows], np.hstack([prior.basis[rows], families.basis(rows)]), sign)
+            for rows, sign in ((facts.ran, -1.0), (facts.beyond, 1.0))
+        )
+        return cls(prior.own_sigma, facts.seen_log - prior.shown[facts.seen], shown, bounds)
+
+    def at(self, effects: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """Log likelihood, its gradient and its negated curvature in the effects."""
+        sigma = self.sigma
+        error = (self.seen - self.seen_basis @ effects) / sigma
+        value = -0.5 * float(error @ error) - len(error) * math.log(sigma * math.sqrt(2 * math.pi))
+        gradient = self.seen_basis.T @ error / sigma
+        curvature = self.seen_basis.T @ self.seen_basis / sigma**2
+        for mean, basis, sign in self.bounds:
+            z = sign * (mean + basis @ effects) / sigma
+            log_p = log_ndtr(z)
+            hazard = np.exp(-0.5 * z**2 - 0.5 * math.log(2 * math.pi) - log_p)
+            value += float(log_p.sum())
+            gradient = gradient + sign * basis.T @ hazard / sigma
+            curvature = curvature + (basis * (hazard * (hazard + z))[:, None]).T @ basis / sigma**2
+        return value, gradient, curvature

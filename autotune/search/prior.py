@@ -21,6 +21,11 @@ from autotune.search.proposal import LegalRows
 
 FloatArray = NDArray[np.float64]
 _TIMES = len(TIME_CONSTANTS)
+STATES = 3
+"""The first parts of memory: weights, gradients, optimizer."""
+SAME_STATES, SAME_MEMORY = 0.55, 0.35
+"""Shares of the memory error's variance that rows have in common when they shard alike, and
+besides when the cost model cannot tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class CostPrior:
                 shown_basis=shows,
                 widths=constants.sigma[_TIMES:],
                 sigma=constants.memory_sigma,
+                kin=_kin(table),
+                kin_shares=(SAME_STATES, SAME_MEMORY),
             ),
             capacity_gib=table.capacity_gib,
             table=table,
@@ -72,6 +79,16 @@ class CostPrior:
         """The same prior expanded around the constants that best explain the observations."""
         calibration = Calibrator(self.table).fit(observations)
         return CostPrior.around(self.table, calibration.constants.mean)
+
+
+def _kin(table: CostTable) -> NDArray[np.int64]:
+    """(rows, 2): rows that hold the same model states on a GPU, and rows of the same memory."""
+    memory = np.round(table.physics.memory, 6)
+    families = [
+        np.ravel(np.unique(parts.reshape(len(memory), -1), axis=0, return_inverse=True)[1])
+        for parts in (memory[:, :, :STATES], memory)
+    ]
+    return np.column_stack(families).astype(np.int64)[table.row]
 
 
 def prepare_table(model: CostModel, legal: LegalRows) -> CostTable:

@@ -115,7 +115,7 @@ class AutotuneProposer:
         count = 1 << (ran.bit_length() - 1) if ran else 0
         if self.prior is not None and min(count, 64) != self._centre_count:
             self._centre_count = min(count, 64)
-            observations = self.ledger.observations(self._centre_count)
+            observations = self.ledger.observations(self._centre_count, self.prior.capacity_gib)
             self.prior = self.prior.recentred(observations)
             self._explain()
 

@@ -36,7 +36,7 @@ def warm_started(
     """
     ledger = Ledger(legal, Objective())
     ledger.update(trials)
-    observations = ledger.observations(len(ledger.ran))
+    observations = ledger.observations(len(ledger.ran), earlier.capacity_gib)
     if not observations:
         return model
     before = earlier.constants
