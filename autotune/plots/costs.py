@@ -74,7 +74,11 @@ def step_time(story: Story) -> Plot | None:
     """Seconds of one step by part, as the cost model splits it, baseline beside winner."""
     if not story.breakdown:
         return None
-    breakdown = {name: _large_parts(row) for name, row in story.breakdown.items()}
+    share, unit = _same_work(story)
+    breakdown = {
+        name: _large_parts({part: seconds * share.get(name, 1.0) for part, seconds in row.items()})
+        for name, row in story.breakdown.items()
+    }
     parts = sorted(
         {part for row in breakdown.values() for part in row},
         key=lambda part: (part == OTHER, -max(row.get(part, 0.0) for row in breakdown.values())),
@@ -95,12 +99,26 @@ def step_time(story: Story) -> Plot | None:
         f"{row[largest] / sum(row.values()):.0%} of the {name}'s step.",
         figure(
             data,
-            "seconds a step, predicted",
+            f"{unit}, predicted",
             barmode="stack",
             height=300,
             legend={**LEGEND, "traceorder": "normal"},
         ),
     )
+
+
+def _same_work(story: Story) -> tuple[dict[str, float], str]:
+    """By what to multiply a step's seconds so that both configs do the same work, and the unit."""
+    found = {"baseline": story.found.baseline, "winner": story.found.winner}
+    batches = {
+        name: standing.values.get("global_batch_size")
+        for name, standing in found.items()
+        if standing
+    }
+    sizes = {name: float(size) for name, size in batches.items() if isinstance(size, int)}
+    if len(set(sizes.values())) < 2:
+        return {}, "seconds a step"
+    return {name: 1.0 / size for name, size in sizes.items()}, "seconds a sequence"
 
 
 def _large_parts(row: Mapping[str, float]) -> dict[str, float]:

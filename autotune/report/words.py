@@ -23,7 +23,8 @@ def headline(story: Story) -> str:
         story.found.baseline.config_hash == story.found.winner.config_hash
     ):
         return f"{story.name}: nothing measured beats the baseline"
-    return f"{story.name}: {gain.value:.2f} times the baseline"
+    noise = ", within the noise" if gain.low <= 1.0 else ""
+    return f"{story.name}: {gain.value:.2f} times the baseline{noise}"
 
 
 def summary(story: Story) -> list[str]:
