@@ -46,10 +46,16 @@ def read_environment(space: SearchSpace, env: Mapping[str, str]) -> dict[str, Pa
     return values
 
 
-def under_profiler(argv: Sequence[str], context: RenderContext) -> tuple[str, ...]:
-    """The command under Nsight Systems, with a capture range, where that is asked for."""
+def under_profiler(
+    argv: Sequence[str], context: RenderContext, ranks: bool = True
+) -> tuple[str, ...]:
+    """The command under Nsight Systems, with a capture range, where that is asked for.
+
+    ``ranks`` says that RANK is set where it runs: each rank then has a report of its own.
+    """
     if context.profiler != "nsys":
         return tuple(argv)
-    output = str(context.trial_dir / "profile" / "nsys_rank%q{RANK}")
+    report = "nsys_rank%q{RANK}" if ranks else "nsys"
+    output = str(context.trial_dir / "profile" / report)
     nsys = ("nsys", "profile", "--capture-range=cudaProfilerApi", "--capture-range-end=stop")
     return (*nsys, "--force-overwrite=true", "--output", output, *argv)

@@ -17,7 +17,8 @@ from autotune.config import Config, ParameterValue
 from autotune.content import find_content
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
-from autotune.frameworks._placeholders import fill, written
+from autotune.frameworks._environment import FROM_SPACE, space_environment, under_profiler
+from autotune.frameworks._placeholders import written
 from autotune.logs import LogFormat, get_format
 from autotune.space import Rule, SearchSpace
 from autotune.trial import Job
@@ -82,18 +83,16 @@ class TorchFramework:
             _check_value(name, value, flags[name], str(space.source or space.name))
             argv += ["--" + name.replace("_", "-"), written(value)]
             sources["--" + name.replace("_", "-")] = source
-        if context.profiler == "nsys":
-            argv = [*_nsys(context), *argv]
         environment = dict(_environment(space, config, context))
         return Job(
-            argv=tuple(argv),
+            argv=under_profiler(argv, context, ranks=space.cluster.world_size > 1),
             env=environment,
             per="rank" if space.cluster.world_size > 1 else "job",
             nodes=space.cluster.nodes,
             gpus_per_node=space.cluster.gpus_per_node,
             time_limit_s=space.trial.time_limit_s,
             total_steps=_steps(space, context, flags),
-            sources=sources | dict.fromkeys(environment, "env of the space"),
+            sources=sources | dict.fromkeys(environment, FROM_SPACE),
         )
 
     def log_format(self, space: SearchSpace) -> LogFormat:
@@ -204,19 +203,7 @@ def _environment(
     """The space's variables; a trial's compiled kernels are kept beside the study's trials."""
     if context.purpose == "trial":
         yield "TORCHINDUCTOR_CACHE_DIR", str(context.trial_dir.parent.parent / CACHE_FOLDER)
-    for name, text in space.env.items():
-        value = fill(text, space.facts(config), f"{space.source or space.name}: env.{name}")
-        if value is not None:
-            yield name, value
-
-
-def _nsys(context: RenderContext) -> tuple[str, ...]:
-    """Nsight Systems around the program, capturing the steps that the program marks."""
-    report = str(context.trial_dir / "profile" / "report")
-    return (
-        *("nsys", "profile", "--capture-range=cudaProfilerApi", "--capture-range-end=stop"),
-        *("--force-overwrite=true", "--output", report),
-    )
+    yield from space_environment(space, config).items()
 
 
 FRAMEWORK = TorchFramework()

@@ -106,6 +106,7 @@ PLACE = (
 )
 
 COLLECTIVES = (
+    Row("crash", "timeoutexpired"),
     Row(
         "nccl",
         "nccl",

@@ -129,7 +129,11 @@ HANGS = (
     ),
     Row("hang", "monitoredbarrier"),
     Row("hang", "no progress", r"no progress (?:for|in|since)|made no progress"),
-    Row("hang", "stuck", r"(?:is|are|got|appears|process|training|job|ranks?(?: \d+)?) stuck"),
+    Row(
+        "hang",
+        "stuck",
+        r"(?:is|are|got|appears(?: to be)?|process|training|job|ranks?(?: \d+)?) stuck",
+    ),
     Row(
         "hang",
         "heartbeat",
@@ -191,6 +195,9 @@ CRASHES = (
         r"|\w(?:error|exception): ",
     ),
     Row("crash", ".exc", r"(?:^|[\s\]:>|])(?:\w+\.)+(?:exc|exceptions)\.\w+(?::|$)"),
+    Row("crash", "iteration", r"(?:^|[\s\]:>|])stop(?:async)?iteration(?::|$)"),
+    Row("died", "systemexit", r"systemexit: (?!0\b|none)\S"),
+    Row("died", "return value", r"termination \(return value -?[1-9]"),
     Row("crash", "exception ignored"),
     Row("died", "died from signal"),
     Row("died", "unhandled exception"),
@@ -198,7 +205,7 @@ CRASHES = (
     Row(
         "died",
         "error",
-        r"\[error\]|\berror -|- error\b|^error[: ]|level=error|^fatal\b"
+        r"\[error\]|\berror -|- error\b|(?:^|\] )error[: ]|level=error|^fatal\b"
         r"|(?:srun|slurmstepd|mpirun|mpiexec|bash|docker): (?:fatal )?error\b",
     ),
     Row("died", "fatal", r"\bfatal(?: error)?:|\[fatal\]|- fatal\b"),
