@@ -133,6 +133,8 @@ def cell(record: TrialRecord) -> str:
     measured = record.measurement
     if record.outcome is not Outcome.OK or measured is None or measured.sample_time_s is None:
         return ""
+    if measured.true_tokens_per_s is not None:
+        return f"({number(measured.true_tokens_per_s)} tokens/s)"
     if measured.tokens_per_s is not None:
         return f"({number(measured.tokens_per_s.value)} tokens/s)"
     return f"({number(1.0 / measured.sample_time_s.value)} samples/s)"

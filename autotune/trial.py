@@ -169,6 +169,9 @@ class Measurement:
     warmup_dropped: int = 0
     stopped_early: bool = False
     objective: Interval | None = None
+    true_tokens_per_s: float | None = None
+    """Tokens that are no padding, where the program counts them; they rank like ``tokens_per_s``,
+    since all trials take the same samples."""
     sample_time_s: Interval | None = None
     """Seconds a sample: what a look at the throughput of a time to train is compared by."""
     eval_loss: float | None = None

@@ -29,6 +29,7 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
         "reason": record.outcome_reason or record.reason,
         "chosen_because": record.reason,
         "tokens_per_s": measured.tokens_per_s.value if measured and measured.tokens_per_s else None,
+        "true_tokens_per_s": measured.true_tokens_per_s if measured else None,
         "objective": measured.objective.value if measured and measured.objective else None,
         "step_time_s": measured.step_time_s.value if measured else None,
         "sample_time_s": (

@@ -142,13 +142,15 @@ def measure(
     per_gpu = tokens.value / workload.gpus if tokens else None
     flops = per_gpu * workload.flops_per_token if per_gpu and workload.flops_per_token else None
     memory = [m for m in (*(s.memory_gib for s in every), peak_memory_gib) if m is not None]
+    true = _true_tokens_per_s(steps, time_s, workload)
     notes = _notes(steady, source if seconds else "", limits) + _contradictions(
-        timed, time_s, tokens, workload
+        timed, time_s, tokens, workload, true
     )
     return Measurement(
         step_time_s=time_s,
         tokens_per_s=tokens,
         tokens_per_s_per_gpu=per_gpu,
+        true_tokens_per_s=true,
         tflops_per_gpu=flops / 1e12 if flops else None,
         mfu=flops / workload.peak_flops_per_gpu if flops and workload.peak_flops_per_gpu else None,
         peak_memory_gib=max(memory, default=None),
@@ -303,6 +305,18 @@ def _rate(amount: float | None, time_s: Interval) -> Interval | None:
     return Interval(amount / time_s.value, amount / time_s.high, amount / time_s.low)
 
 
+def _true_tokens_per_s(
+    steps: Sequence[StepSample], time_s: Interval, workload: Workload
+) -> float | None:
+    """Tokens/s without padding, of a program that counts fewer tokens than its batch could hold."""
+    counted = [s.tokens for s in steps if s.tokens]
+    if not counted or not workload.tokens_per_step or time_s.value <= 0.0:
+        return None
+    mean = sum(counted) / len(counted)
+    padded = mean < workload.tokens_per_step * (1.0 - CLAIM_TOLERANCE)
+    return mean / time_s.value if padded else None
+
+
 def _notes(steady: Steady, source: str, limits: StepLimits) -> tuple[str, ...]:
     notes = []
     if source and source != "step time":
@@ -317,7 +331,11 @@ def _notes(steady: Steady, source: str, limits: StepLimits) -> tuple[str, ...]:
 
 
 def _contradictions(
-    steps: list[StepSample], time_s: Interval, tokens: Interval | None, workload: Workload
+    steps: list[StepSample],
+    time_s: Interval,
+    tokens: Interval | None,
+    workload: Workload,
+    true: float | None,
 ) -> tuple[str, ...]:
     """Where the log's own rates, or the clock, disagree with what was measured."""
     notes = []
@@ -325,7 +343,9 @@ def _contradictions(
     claims = [claim for claim in claims if claim > 0.0]
     if claims and tokens:
         claim = find_steady(claims).interval.value
-        if abs(claim / tokens.value - 1.0) > CLAIM_TOLERANCE:
+        if true is not None:
+            notes.append(f"{true:.4g} true tokens/s, {1.0 - true / tokens.value:.0%} are padding")
+        elif abs(claim / tokens.value - 1.0) > CLAIM_TOLERANCE:
             notes.append(
                 f"the log claims {claim:.4g} tokens/s; the contract's tokens over the measured "
                 f"step time are {tokens.value:.4g}, which is what counts"

@@ -147,3 +147,12 @@ def test_two_lines_of_one_step_are_one_step() -> None:
     merged = scoring_steps(lines)
     assert len(merged) == 6
     assert all(s.loss == 2.0 and s.seconds == 1.0 for s in merged)
+
+
+def test_padding_is_told_and_not_counted() -> None:
+    measured = measure(steps(*[1.0] * 8, tokens=250.0, tokens_per_s=250.0), JOB)
+    assert measured is not None and measured.tokens_per_s is not None
+    assert measured.true_tokens_per_s == pytest.approx(250.0)
+    assert any("250 true tokens/s, 75% are padding" in note for note in measured.notes)
+    whole = measure(steps(*[1.0] * 8, tokens=1000.0), JOB)
+    assert whole is not None and whole.true_tokens_per_s is None

@@ -56,7 +56,8 @@ GPU_MEMORY = (
         "out of memory",
         _DEVICE + r".{0,80}out of memory|outofmemoryerror"
         r"|out of memory.{0,80}(?:alloc|" + _DEVICE + r")|(?:error|failed):? out of memory"
-        r"|'out of memory'|^\W*out of memory\W*$|ran out of memory|\(2\) ?: out of memory",
+        r"|'out of memory'|(?:^|[\]:>|]) *out of memory\W*$|ran out of memory"
+        r"|\(2\) ?: out of memory",
     ),
     Row("oom_gpu", "outofmemory"),
     Row("oom_gpu", "out_of_memory"),
