@@ -156,7 +156,7 @@ def by_pair(tasks: Sequence[Task]) -> dict[str, list[Task]]:
     """Tasks worth fitting to, by ``GPU/FRAMEWORK``: batch and model are known, not assumed."""
     pairs: dict[str, list[Task]] = defaultdict(list)
     for task in tasks:
-        if not {"gbs", "model"} & set(task.assumed) and observations_of(task):
+        if not {"gbs", "model", "gpu"} & set(task.assumed) and observations_of(task):
             pairs[task.pair].append(task)
     return pairs
 

@@ -38,7 +38,7 @@ def _plain(name: str) -> str:
 
 def shape_for_row(row: Row) -> tuple[ModelShape, tuple[str, ...]]:
     """(shape, names of the columns that had to be assumed); LookupError when nothing is known."""
-    if row["layers"] and row["hidden"]:
+    if _whole(row["layers"]) and _whole(row["hidden"]):
         return _from_columns(row)
     key = _plain(row["model"])
     files = _model_files()
@@ -54,6 +54,14 @@ def shape_for_row(row: Row) -> tuple[ModelShape, tuple[str, ...]]:
     if size is None:
         raise LookupError(f"no model file is called {row['model']!r} and it states no size")
     return shape_of_size(size, row["model"]), ("model",)
+
+
+def _whole(cell: str) -> int:
+    """A cell as a count; 0 where it holds none."""
+    try:
+        return max(int(float(cell)), 0)
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _size_in_billions(row: Row) -> float | None:
@@ -83,14 +91,14 @@ def _stated_options(note: str) -> dict[str, Any]:
 
 
 def _from_columns(row: Row) -> tuple[ModelShape, tuple[str, ...]]:
-    hidden, layers = int(float(row["hidden"])), int(float(row["layers"]))
-    heads = int(float(row["heads"] or max(hidden // 128, 1)))
+    hidden, layers = _whole(row["hidden"]), _whole(row["layers"])
+    heads = _whole(row["heads"]) or max(hidden // 128, 1)
     name = row["model"].lower()
     gpt = any(mark in name for mark in _GPT_LIKE)
     assumed = [key for key in ("vocab", "ffn", "kv_heads") if not row[key]]
-    vocab = int(float(row["vocab"] or (51200 if gpt else 32000)))
-    ffn = int(float(row["ffn"] or 4 * hidden))
-    groups = int(float(row["kv_heads"] or heads))
+    vocab = _whole(row["vocab"]) or (51200 if gpt else 32000)
+    ffn = _whole(row["ffn"]) or 4 * hidden
+    groups = _whole(row["kv_heads"]) or heads
     size = _size_in_billions(row) if row["params_b"] else None
 
     stated = _stated_options(row["note"])
@@ -105,7 +113,7 @@ def _from_columns(row: Row) -> tuple[ModelShape, tuple[str, ...]]:
             gated_linear_unit=gated, tie_embeddings=tied,
             normalization="LayerNorm" if gpt else "RMSNorm", add_bias_linear=gpt,
             position_embedding_type="learned_absolute" if gpt else "rope",
-            max_position_embeddings=int(float(row["seq_len"] or 2048)) if gpt else 0,
+            max_position_embeddings=(_whole(row["seq_len"]) or 2048) if gpt else 0,
             kv_channels=None if hidden % heads == 0 else max(hidden // heads, 1),
         )  # fmt: skip
 

@@ -48,6 +48,12 @@ def hardware_for_gpu(label: str, memory_gb: float | None = None) -> Hardware:
     return min(best, key=lambda item: abs(item[1].memory_gib - wanted))[1]
 
 
+def nearest_hardware(memory_gb: float) -> Hardware:
+    """The GPU whose memory is nearest, for one that no file describes."""
+    gpus = [hardware for hardware in _known().values() if hardware.vendor != "cpu"]
+    return min(gpus, key=lambda hardware: abs(hardware.memory_gib - memory_gb))
+
+
 def hardware_from_bench(
     result: dict[str, Any], name: str, base: Hardware | None = None
 ) -> Hardware:

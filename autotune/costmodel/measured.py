@@ -9,20 +9,24 @@ its parameter count, or from the framework's defaults, and noted in ``Task.assum
 from __future__ import annotations
 
 import csv
+import math
 import re
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from autotune.costmodel.architectures import shape_for_row
 from autotune.costmodel.columns import Columns
-from autotune.costmodel.hardware import hardware_for_gpu
+from autotune.costmodel.constants import NAMES, Constants
+from autotune.costmodel.hardware import hardware_for_gpu, nearest_hardware
+from autotune.costmodel.layout import MATMUL_KINDS
 from autotune.costmodel.model import CostModel
 from autotune.costmodel.workload import Workload, normal_precision
-from autotune.space.cluster import Cluster
+from autotune.errors import AutotuneError
+from autotune.space.cluster import Cluster, Hardware
 
 Row = dict[str, str]
 TASK_KEY = ("source", "model", "gpu", "gpus", "seq_len", "gbs")
@@ -30,7 +34,14 @@ CONFIG_KEY = (
     "tp", "pp", "cp", "ep", "vpp", "dp", "zero_or_fsdp", "mbs", "recompute", "seq_parallel",
     "kernel/attention",
 )  # fmt: skip
+COLUMNS = (
+    *TASK_KEY, *CONFIG_KEY, "source_path", "params_b", "layers", "hidden", "heads", "kv_heads",
+    "ffn", "vocab", "gpu_mem_gb", "nodes", "precision", "step_time_s", "tokens_per_s_per_gpu",
+    "mem_gb", "status", "note",
+)  # fmt: skip
 _ADAPTER_SHARE = 0.003
+_UNKNOWN_GPU_WIDTH = 1.0
+"""Log-space width of the compute and memory rates of a GPU that no hardware file describes."""
 _FRAMEWORKS = (
     ("ultrascale", "nanotron"), ("nanotron", "nanotron"), ("hagemann", "aleph-alpha"),
     ("aleph", "aleph-alpha"), ("llm-foundry", "llm-foundry"), ("mosaic", "llm-foundry"),
@@ -79,14 +90,20 @@ class Task:
 
 
 def read_rows(paths: Iterable[str | Path]) -> list[Row]:
-    """All rows of CSV files with the common header, in order."""
+    """All rows of CSV files with the common header, in order; absent columns count as blank."""
     rows: list[Row] = []
     for path in paths:
         with Path(path).open(newline="", encoding="utf-8") as lines:
-            rows += [
-                {k: (v or "").strip() for k, v in row.items()} for row in csv.DictReader(lines)
-            ]
+            rows += [_complete(row) for row in csv.DictReader(lines)]
     return rows
+
+
+def _complete(row: Mapping[str | None, object]) -> Row:
+    """One row with every column this file reads, blanks where the table has none."""
+    cells = {k: v.strip() if isinstance(v, str) else "" for k, v in row.items() if k is not None}
+    known = {**dict.fromkeys(COLUMNS, ""), **cells}
+    known["status"] = known["status"].lower()
+    return known
 
 
 def framework_of(row: Row) -> str:
@@ -107,7 +124,7 @@ def build_tasks(rows: Iterable[Row]) -> tuple[list[Task], list[str]]:
     for key, members in groups.items():
         try:
             tasks.append(_build_task(key, members))
-        except (LookupError, ValueError) as error:
+        except (AutotuneError, LookupError, ValueError, ZeroDivisionError) as error:
             skipped.append(f"{' / '.join(key)}: {error}")
     return tasks, skipped
 
@@ -116,7 +133,8 @@ def _build_task(key: tuple[str, ...], members: Sequence[Row]) -> Task:
     first = min(members, key=lambda row: number(row["pp"]) or 1.0)
     framework = framework_of(first)
     shape, assumed = shape_for_row(first)
-    hardware = hardware_for_gpu(first["gpu"], number(first["gpu_mem_gb"]))
+    hardware, known = _hardware(first)
+    assumed = assumed if known else (*assumed, "gpu")
     configs = _configs(members, framework)
     gpus = int(number(first["gpus"]) or max(_layout_gpus(c.row) for c in configs))
     per_node = min(gpus, hardware.gpus_per_node)
@@ -128,14 +146,44 @@ def _build_task(key: tuple[str, ...], members: Sequence[Row]) -> Task:
     batch = number(first["gbs"])
     if not batch:
         batch, assumed = gpus * 4.0, (*assumed, "gbs")
+    precision = normal_precision(first["precision"] or "bf16")
+    if precision not in MATMUL_KINDS and precision not in ("fp8", "fp4"):
+        precision, assumed = "bf16", (*assumed, "precision")
     workload = Workload(
-        int(batch), seq, normal_precision(first["precision"] or "bf16"), "adam", framework,
+        int(batch), seq, precision, "adam", framework,
         _ADAPTER_SHARE if "lora" in first["note"].lower() else 1.0,
     )  # fmt: skip
     cluster = Cluster(nodes=-(-gpus // per_node), gpus_per_node=per_node, hardware=hardware)
     model = CostModel(shape, cluster, workload)
+    if not known:
+        model = replace(model, constants=_unsure(model.constants))
     columns = columns_of([c.row for c in configs], gpus)
+    if "precision" in assumed:
+        columns = {**columns, "precision": np.full(len(configs), precision, dtype=object)}
     return Task(key, framework, configs, model, columns, assumed)
+
+
+def _hardware(row: Row) -> tuple[Hardware, bool]:
+    """(the hardware of a row, whether a file describes it); LookupError when no GPU is named.
+
+    A GPU without a file takes the one of the nearest memory, with the memory stated.
+    """
+    memory = number(row["gpu_mem_gb"])
+    try:
+        return hardware_for_gpu(row["gpu"], memory), True
+    except LookupError:
+        if not row["gpu"] or memory is None:
+            raise
+    nearest = nearest_hardware(memory)
+    return nearest.model_copy(update={"name": "unknown", "memory_gib": memory}), False
+
+
+def _unsure(constants: Constants) -> Constants:
+    """The same constants with rates so wide that the bands say: this GPU is not known."""
+    sigma = constants.sigma.copy()
+    for name in ("matmul", "attention", "memory_bound"):
+        sigma[NAMES.index(name)] = _UNKNOWN_GPU_WIDTH
+    return replace(constants, sigma=sigma, origin=f"unknown GPU; {constants.origin}")
 
 
 def _configs(members: Sequence[Row], framework: str) -> tuple[MeasuredConfig, ...]:
@@ -146,7 +194,7 @@ def _configs(members: Sequence[Row], framework: str) -> tuple[MeasuredConfig, ..
     configs = []
     for rows in groups.values():
         good = [r for r in rows if r["status"] == "ok"]
-        times = [t for r in good if (t := number(r["step_time_s"]))]
+        times = [t for r in good if (t := _step_time(r))]
         memory = [m * unit for r in good if (m := number(r["mem_gb"]))]
         status = "ok" if good else rows[0]["status"]
         configs.append(
@@ -161,17 +209,28 @@ def _configs(members: Sequence[Row], framework: str) -> tuple[MeasuredConfig, ..
     return tuple(configs)
 
 
+def _step_time(row: Row) -> float | None:
+    """Seconds of a step, as stated or from tokens/s/GPU; None where neither is."""
+    stated = number(row["step_time_s"])
+    parts = [number(row[k]) for k in ("gbs", "seq_len", "tokens_per_s_per_gpu", "gpus")]
+    if stated or None in parts:
+        return stated
+    batch, length, rate, gpus = (part or 1.0 for part in parts)
+    return batch * length / (rate * gpus)
+
+
 def memory_unit(framework: str) -> float:
     """GiB in one unit of a table's ``mem_gb``: nanotron prints GiB, the others 1e9 bytes."""
     return 1.0 if framework == "nanotron" else 1e9 / 2**30
 
 
 def number(text: str) -> float | None:
-    """A cell as a number; None where it is blank, zero or no number."""
+    """A cell as a number; None where it is blank, no number, infinite, or not above zero."""
     try:
-        return float(text) or None
+        value = float(text)
     except ValueError:
         return None
+    return value if 0.0 < value < math.inf else None
 
 
 def _layout_gpus(row: Row) -> float:

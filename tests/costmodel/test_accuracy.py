@@ -183,3 +183,28 @@ def test_carried_tables_are_read_whole() -> None:
     assert not any("Hagemann" in item["source"] for item in rows)
     tasks, skipped = build_tasks(rows)
     assert len(tasks) > 20 * len(skipped)
+
+
+def test_odd_cells_neither_stop_the_report_nor_pass_as_known() -> None:
+    odd = [row(2, 1, 1, gpu="FooChip", gpu_mem_gb="48"), row(2, 1, 1, gpu="", gpu_mem_gb="")]
+    odd += [row(2, 1, 1, model="b", precision="weird"), row(2, 1, 1, model="c", heads="0")]
+    tasks, skipped = build_tasks(odd)
+    assert len(tasks) == 3 and len(skipped) == 1
+    assert "gpu" in tasks[0].assumed and "precision" in tasks[1].assumed
+    unsure, known = (t.model.prepare(t.columns).predict().time_sigma[0] for t in tasks[:2])
+    assert unsure > 2 * known
+    assert tasks[0].model.capacity_gib == 48.0
+
+
+def test_absent_columns_are_blank_and_rates_become_step_times(tmp_path: Path) -> None:
+    cells = row(2, 1, 1, status="OK", step_time_s="", tokens_per_s_per_gpu="1000")
+    kept = {k: v for k, v in cells.items() if k not in ("cp", "ep", "note", "source_path")}
+    table = tmp_path / "short.csv"
+    with table.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, list(kept))
+        writer.writeheader()
+        writer.writerow(kept)
+    tasks, skipped = build_tasks(read_rows([table]))
+    assert not skipped
+    batch, length, gpus = (float(cells[k]) for k in ("gbs", "seq_len", "gpus"))
+    assert tasks[0].configs[0].step_time_s == pytest.approx(batch * length / (1000 * gpus))
