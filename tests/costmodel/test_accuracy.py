@@ -142,7 +142,7 @@ def test_tasks_are_told_apart_by_their_six_keys() -> None:
 
 
 def test_what_names_nothing_known_is_skipped_with_its_reason() -> None:
-    tasks, skipped = build_tasks([row(1, 1, 1, gpu="Titan-RTX"), row(1, 1, 1)])
+    tasks, skipped = build_tasks([row(1, 1, 1, gpu="Titan-RTX", gpu_mem_gb=""), row(1, 1, 1)])
     assert len(tasks) == 1
     assert "Titan-RTX" in skipped[0]
 
