@@ -9,8 +9,9 @@
     ).fit()
 
 Each optimizer step that the job's log shows is one Tune iteration: ``tokens_per_s``, ``step``,
-``step_time_s`` and ``loss``. The last one tells ``outcome``, ``oom`` and the steady rate. A
-scheduler that stops a trial has its gang ended. Ray is imported only when this is called.
+``step_time_s`` and ``loss``. The last one tells ``outcome``, ``oom`` and the steady rate (0 for
+a run that failed). A scheduler that stops a trial has its gang ended. Ray is imported only when
+this is called.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ class OneTrial:
             "outcome": str(outcome),
             "reason": self.record.outcome_reason,
             "oom": outcome is Outcome.OOM_GPU,
+            "tokens_per_s": 0.0,  # Tune's schedulers refuse a result without their metric
         }
         if outcome is Outcome.OK and measurement and measurement.tokens_per_s:
             told["tokens_per_s"] = measurement.tokens_per_s.value
