@@ -198,7 +198,7 @@ def far_cluster(hosts: two_hosts.TwoHosts, folder: Path) -> Iterator[Callable[..
             argv = [*start, *role, f"--node-ip-address={address}"]
             with (folder / f"node-{number}.log").open("wb") as log:
                 nodes.append(subprocess.Popen(on(number, argv), env=env, stdout=log, stderr=log))
-            wait_until(lambda path=Path(log.name): b"Ray runtime started" in path.read_bytes(), 90)
+            wait_until(lambda path=Path(log.name): b"Ray runtime started" in path.read_bytes(), 150)
         yield run
     finally:
         for node in reversed(nodes):
