@@ -154,6 +154,12 @@ def make_trainable(
         def step(self) -> dict[str, Any]:
             return self.one.next_report()
 
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """Nothing to keep: a measurement is made anew."""
+
+        def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+            """Nothing to take up."""
+
         def cleanup(self) -> None:
             self.one.end()
 
