@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from autotune.config import Config
 from autotune.controller.setting import Setting, framework_rules
 from autotune.search.distributions import distributions
 from autotune.space import build_legal_set, load_space
@@ -41,22 +40,12 @@ def extend_study(old: Study, setting: Setting, url: str | None) -> Study:
         index = setting.legal.find(record.values)
         if not record.finished or index is None:
             continue
-        config = Config(setting.legal.config(index).values)
-        added = study.add(
-            config,
-            offered,
-            kind=record.kind,
-            reason=record.reason,
-            prediction=record.prediction,
-            simulated=record.simulated,
-            fidelity=record.fidelity,
-            seed=record.seed,
-        )
+        whole = dataclasses.replace(record, values=dict(setting.legal.config(index).values))
+        added = study.add_like(whole, offered)
         told = dataclasses.replace(
-            record,
+            whole,
             number=added.number,
-            values=dict(config.values),
-            config_hash=config.hash,
+            config_hash=added.config_hash,
             outcome_reason=f"{record.outcome_reason} (trial {record.number} of {old.name})",
         )
         study.tell(told)

@@ -270,6 +270,21 @@ class Study:
         self._intents[number] = Intent()
         return record
 
+    def add_like(
+        self, record: TrialRecord, distributions: Mapping[str, BaseDistribution]
+    ) -> TrialRecord:
+        """Create a trial with the config and purpose of another record; not its result."""
+        return self.add(
+            Config(record.values),
+            distributions,
+            kind=record.kind,
+            reason=record.reason,
+            prediction=record.prediction,
+            simulated=record.simulated,
+            fidelity=record.fidelity,
+            seed=record.seed,
+        )
+
     def set_intent(self, number: int, intent: Intent) -> None:
         """Write what is about to be done, before it is done."""
         self._intents[number] = intent

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotune.config import Config
 from autotune.errors import BadInput
 from autotune.study.codec import record_from_json
 from autotune.study.paths import StudyPaths, read_json
@@ -101,16 +100,7 @@ def _tell_again(
 ) -> None:
     """Create the trial under its own number, filling numbers whose folders are gone."""
     while True:
-        added = study.add(
-            Config(record.values),
-            distributions,
-            kind=record.kind,
-            reason=record.reason,
-            prediction=record.prediction,
-            simulated=record.simulated,
-            fidelity=record.fidelity,
-            seed=record.seed,
-        )
+        added = study.add_like(record, distributions)
         if added.number == record.number:
             break
         lost = dataclasses.replace(

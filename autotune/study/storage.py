@@ -53,7 +53,7 @@ def file_system_type(path: Path) -> str:
     resolved = path.resolve()
     best = ("", "")
     for line in mounts:
-        fields = line.split()
+        fields = [word.replace("\\040", " ") for word in line.split()]
         if (
             len(fields) >= 3
             and resolved.is_relative_to(fields[1])

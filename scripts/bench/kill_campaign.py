@@ -145,21 +145,29 @@ def strike(
 def hit(target: str, controller: subprocess.Popen[bytes], folder: Path, counts: Counts) -> None:
     """Kill the controller, or a process of a gang while the controller goes on for a while."""
     if target in ("rank", "supervisor"):
-        for pid, is_rank in gang_processes(folder):
-            if is_rank == (target == "rank"):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-                counts.kills += 1
-                counts.rank_kills += target == "rank"
-                counts.supervisor_kills += target == "supervisor"
-                break
+        bound = time.monotonic() + 3.0
+        while not hit_gang(target, folder, counts) and time.monotonic() < bound:
+            time.sleep(0.02)
         time.sleep(0.3)
     controller.kill()
     controller.wait()
     counts.kills += 1
     counts.controller_kills += 1
+
+
+def hit_gang(target: str, folder: Path, counts: Counts) -> bool:
+    """Kill one rank or one supervisor of a gang that runs now; whether there was one."""
+    for pid, is_rank in gang_processes(folder):
+        if is_rank == (target == "rank"):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            counts.kills += 1
+            counts.rank_kills += target == "rank"
+            counts.supervisor_kills += target == "supervisor"
+            return True
+    return False
 
 
 def gang_processes(folder: Path) -> list[tuple[int, bool]]:
