@@ -107,9 +107,10 @@ def load_grids(
     ``left_out`` is ``model`` or ``source``: constants are then fitted on the same files without
     the task's model or source; None takes those that ship.
     """
-    rows = read_rows(paths)
-    tasks, _ = build_tasks(rows)
-    known = {task.key: task for task in tasks}
+    every = read_rows(paths)
+    rows = [timed for row in every if (timed := _timed(row)) is not None]
+    tasks, _ = build_tasks(every)
+    known = {task.key: task for task in build_tasks(rows)[0]}
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[k] for k in TASK_KEY), []).append(row)
@@ -128,6 +129,18 @@ def load_grids(
         if (grid.speed > 0.0).sum() >= 2:
             grids.append(grid)
     return grids
+
+
+def _timed(row: Row) -> Row | None:
+    """A row with its step time; None where it ran and nothing says how fast: not to be replayed."""
+    if row["status"] != "ok" or number(row["step_time_s"]):
+        return row
+    rate = number(row["tokens_per_s_per_gpu"])
+    sizes = [number(row[name]) for name in ("gbs", "seq_len", "gpus")]
+    if rate is None or None in sizes:
+        return None if rate is None else row
+    batch, length, gpus = (size or 1.0 for size in sizes)
+    return {**row, "step_time_s": repr(batch * length / (rate * gpus))}
 
 
 def _records_without(name: str, position: int, tasks: Sequence[Task]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def read_rows(paths: Iterable[str | Path]) -> list[Row]:
     """All rows of CSV files with the common header, in order; absent columns count as blank."""
     rows: list[Row] = []
     for path in paths:
-        with Path(path).open(newline="", encoding="utf-8") as lines:
+        with Path(path).open(newline="", encoding="utf-8-sig") as lines:
             rows += [_complete(row) for row in csv.DictReader(lines)]
     return rows
 

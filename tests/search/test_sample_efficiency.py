@@ -93,3 +93,24 @@ def test_bad_input_ends_with_2_and_says_what_is_known(table: Path) -> None:
     assert "Did you mean 'autotune'" in done.stderr
     assert run(table.parent / "absent.csv").returncode == 2
     assert run(table, "--min-configs", "99").returncode == 2
+
+
+def test_a_table_may_have_other_columns_long_rows_and_no_figures(
+    table: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.csv"
+    lines = list(csv.DictReader(table.open(newline="")))
+    header = [name for name in HEADER.split(",") if name not in ("note", "precision")] + ["mine"]
+    with odd.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for line in lines:
+            writer.writerow([line.get(name, "x") for name in header] + ["one", "more"])
+        for time in ("nan", "", "soon"):
+            given = {**COMMON, "tp": "8", "pp": "1", "mbs": "16", "status": "OK"}
+            writer.writerow([(given | {"step_time_s": time}).get(name, "") for name in header])
+    target = tmp_path / "out.json"
+    done = run(odd, "--methods", "autotune,paddle", "--json", target)
+    assert done.returncode == 0, done.stderr
+    (task,) = json.loads(target.read_text())["tasks"]
+    assert (task["configs"], task["ok"]) == (12, 11)
