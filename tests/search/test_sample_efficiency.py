@@ -77,14 +77,16 @@ def test_scores_can_be_reckoned_again_from_the_rows(table: Path, tmp_path: Path)
     assert "regret_20" in ours and "fail_trials" in ours
 
 
-def test_an_unknown_gpu_is_searched_without_a_prior(table: Path, tmp_path: Path) -> None:
+def test_an_unknown_gpu_is_searched_with_a_prior_of_wide_bands(table: Path, tmp_path: Path) -> None:
     strange = tmp_path / "strange.csv"
     strange.write_text(table.read_text().replace("H100", "Quantum9000"))
     target = tmp_path / "out.json"
     done = run(strange, "--methods", "autotune,cost_model", "--seeds", "1", "--json", target)
     assert done.returncode == 0, done.stderr
     (task,) = json.loads(target.read_text())["tasks"]
-    assert not task["prior"]
+    assert task["prior"]
+    ours = task["methods"]["autotune"]["trials_to_5pct"]["mean"]
+    assert ours <= task["random_expected"]["5pct"]
 
 
 def test_bad_input_ends_with_2_and_says_what_is_known(table: Path) -> None:
