@@ -26,7 +26,7 @@ def test_f10_the_trial_runs_again_on_another_node(slow: Cli, started: Start, hea
     head.add_node(**WORKER)
     said = run.communicate(timeout=240)[1]
     assert run.returncode == 0, said
-    assert "was lost" in said and "trying again (1 of 2)" in said
+    assert "Ray node" in said and "trying again (1 of 2)" in said
     trials = check_invariants(slow, "s")
     assert_whole(trials)
     assert sorted(trial["attempt"] for trial in trials) == [1, 1, 1, 1, 1, 2]
