@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,14 @@ def missing() -> str | None:
 
 
 @contextmanager
+def one_start_at_a_time() -> Iterator[None]:
+    """Two heads that start on one host at once take each other's ports."""
+    with (Path(tempfile.gettempdir()) / "autotune-tests-ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def cluster(nodes: int = 2, gpus: int = 8, **arguments: Any) -> Iterator[Any]:
     """A ``ray.cluster_utils.Cluster`` whose address and token stand in the environment."""
     told = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_DEDUP_LOGS": "0"}
@@ -29,7 +39,8 @@ def cluster(nodes: int = 2, gpus: int = 8, **arguments: Any) -> Iterator[Any]:
 
         node = {"num_gpus": gpus, "num_cpus": 16, "object_store_memory": 80 * 1024 * 1024}
         node |= {"include_dashboard": False, "node_ip_address": LOOPBACK, **arguments}
-        started = Cluster(initialize_head=True, head_node_args=node)
+        with one_start_at_a_time():
+            started = Cluster(initialize_head=True, head_node_args=node)
         try:
             for _ in range(nodes - 1):
                 started.add_node(**node)
