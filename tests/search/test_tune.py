@@ -11,6 +11,7 @@ import pytest
 from autotune.errors import BadInput
 from autotune.search.rows import FiniteRows
 from autotune.search.tune import TuneHistory, make_searcher
+from tests.engines.ray import one_start_at_a_time
 
 ROWS = FiniteRows.product(
     {"tp": [1, 2, 4], "mbs": [1, 2, 4, 8]}, lambda v: int(v["tp"]) * int(v["mbs"]) <= 16
@@ -72,7 +73,9 @@ def test_a_whole_tune_run(tmp_path) -> None:
     import ray
     from ray import tune
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+    with one_start_at_a_time():
+        ray.init("local", num_cpus=2, **quiet)
     try:
 
         def train(config: dict) -> None:
