@@ -35,7 +35,7 @@ GRAPHS = ("reduce-overhead", "max-autotune")
 class Kernels:
     """Arrays of n. ``loss_bytes`` is traffic per logit; ``held_logits`` the share of the
     framework's loss memory that exists at once; ``head`` and ``attention`` multiply the time of
-    the output layer's products and of fused attention; ``residual`` the traffic and memory of
+    the output layer's products and of fused attention; ``residual`` the traffic of
     the residual stream; ``optimizer_launch_s`` is seconds per parameter tensor and step;
     ``host`` multiplies a layer's launch time.
     """
@@ -100,8 +100,7 @@ def _head_products(read: ColumnReader, workload: Workload, vocab_size: int) -> F
         return np.ones(read.rows)
     multiple = np.maximum(read.numbers("make_vocab_size_divisible_by", 1), 1.0)
     width = np.ceil(vocab_size / multiple) * multiple
-    half = [normal_precision(p) != "fp32" for p in read.texts("precision", workload.precision)]
-    slow = np.where((width % 8 != 0) & np.array(half), UNALIGNED_HEAD, 1.0)
+    slow = np.where((width % 8 != 0) & _below_fp32(read, workload), UNALIGNED_HEAD, 1.0)
     return slow * np.where(read.texts("lm_head_precision", "same") == "fp8", 0.6, 1.0)
 
 
@@ -109,6 +108,11 @@ def _residual(read: ColumnReader, workload: Workload) -> Floats:
     """Autocast keeps an fp32 residual stream unless the program casts it."""
     if "residual_dtype" not in read.columns:
         return np.ones(read.rows)
-    half = [normal_precision(p) != "fp32" for p in read.texts("precision", workload.precision)]
     wide = read.texts("residual_dtype", "fp32") == "fp32"
-    return np.where(wide & np.array(half), 1.4, 1.0)
+    return np.where(wide & _below_fp32(read, workload), 1.4, 1.0)
+
+
+def _below_fp32(read: ColumnReader, workload: Workload) -> npt.NDArray[np.bool_]:
+    """Rows whose products run in a narrower type than fp32."""
+    precisions = read.texts("precision", workload.precision)
+    return np.array([normal_precision(name) != "fp32" for name in precisions], dtype=bool)
