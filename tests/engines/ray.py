@@ -30,11 +30,36 @@ def one_start_at_a_time() -> Iterator[None]:
 
 
 @contextmanager
-def cluster(nodes: int = 2, gpus: int = 8, **arguments: Any) -> Iterator[Any]:
-    """A ``ray.cluster_utils.Cluster`` whose address and token stand in the environment."""
+def token_told() -> Iterator[None]:
+    """Ray with its token on. A process that used Ray before keeps the mode it began with."""
     told = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_DEDUP_LOGS": "0"}
     told |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "8", "RAY_USAGE_STATS_ENABLED": "0"}
     with mock.patch.dict(os.environ, told):
+        from ray._private.authentication_test_utils import reset_auth_token_state
+
+        reset_auth_token_state()
+        yield
+
+
+@contextmanager
+def own_ray() -> Iterator[None]:
+    """A Ray inside this process, as a Tune program starts one."""
+    quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+    with token_told():
+        import ray
+
+        with one_start_at_a_time():
+            ray.init("local", num_cpus=2, **quiet)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def cluster(nodes: int = 2, gpus: int = 8, **arguments: Any) -> Iterator[Any]:
+    """A ``ray.cluster_utils.Cluster`` whose address and token stand in the environment."""
+    with token_told():
         from ray.cluster_utils import Cluster
 
         node = {"num_gpus": gpus, "num_cpus": 16, "object_store_memory": 80 * 1024 * 1024}

@@ -11,7 +11,7 @@ import pytest
 from autotune.errors import BadInput
 from autotune.search.rows import FiniteRows
 from autotune.search.tune import TuneHistory, make_searcher
-from tests.engines.ray import one_start_at_a_time
+from tests.engines.ray import own_ray
 
 ROWS = FiniteRows.product(
     {"tp": [1, 2, 4], "mbs": [1, 2, 4, 8]}, lambda v: int(v["tp"]) * int(v["mbs"]) <= 16
@@ -70,28 +70,20 @@ def test_a_whole_tune_run(tmp_path) -> None:
     missing = importlib.util.find_spec("ray") is None
     if missing and not os.environ.get("AUTOTUNE_REQUIRE_ALL"):
         pytest.skip("ray is not installed")
-    import ray
     from ray import tune
 
-    quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
-    with one_start_at_a_time():
-        ray.init("local", num_cpus=2, **quiet)
-    try:
+    def train(config: dict) -> None:
+        tune.report({"tokens_per_s": speed(config["tp"], config["mbs"])})
 
-        def train(config: dict) -> None:
-            tune.report({"tokens_per_s": speed(config["tp"], config["mbs"])})
-
-        searcher = make_searcher(ROWS, "tokens_per_s", "max")
-        tuner = tune.Tuner(
-            tune.with_resources(train, {"cpu": 1}),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher, num_samples=6, max_concurrent_trials=2
-            ),
-            run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
-        )
+    searcher = make_searcher(ROWS, "tokens_per_s", "max")
+    tuner = tune.Tuner(
+        tune.with_resources(train, {"cpu": 1}),
+        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=6, max_concurrent_trials=2),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    )
+    with own_ray():
         results = tuner.fit()
-    finally:
-        ray.shutdown()
+    assert not results.errors
     configs = [(r.config["tp"], r.config["mbs"]) for r in results]
     assert len(set(configs)) == 6
     assert all(tp * mbs <= 16 for tp, mbs in configs)
