@@ -18,7 +18,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -206,10 +206,15 @@ class TableLeases:
         return found
 
     def swap(self, study: str, seen_epoch: int, epoch: int, holder: Holder | None) -> bool:
-        """One conditional statement: the database decides who wins."""
-        from sqlalchemy import text
-        from sqlalchemy.exc import IntegrityError
+        """One conditional statement on a row that stands: the database decides who wins.
 
+        An update that finds no row locks the gap where it would be under InnoDB, and two rivals
+        that then insert into it deadlock; hence the row comes first, by itself.
+        """
+        from sqlalchemy import text
+
+        if seen_epoch == 0:
+            self._add_row(study)
         values = {
             "study": study,
             "seen": seen_epoch,
@@ -221,23 +226,19 @@ class TableLeases:
             "UPDATE autotune_lease SET epoch = :epoch, holder = :holder, "
             f"expires_at = {self._now} + :length WHERE study = :study AND epoch = :seen"
         )
+        return bool(self._execute(lambda connection: connection.execute(update, values).rowcount))
+
+    def _add_row(self, study: str) -> None:
+        """A study's row, held by nobody, unless it stands."""
+        from sqlalchemy import text
+        from sqlalchemy.exc import IntegrityError
+
         insert = text(
             "INSERT INTO autotune_lease (study, epoch, holder, expires_at) "
-            f"VALUES (:study, :epoch, :holder, {self._now} + :length)"
+            "VALUES (:study, 0, '', 0.0)"
         )
-
-        def work(connection: Connection) -> bool:
-            if connection.execute(update, values).rowcount == 1:
-                return True
-            if seen_epoch == 0:
-                connection.execute(insert, values)
-                return True
-            return False
-
-        try:
-            return bool(self._execute(work))
-        except IntegrityError:
-            return False
+        with suppress(IntegrityError):
+            self._execute(lambda connection: connection.execute(insert, {"study": study}))
 
 
 def _create_table(connection: Connection) -> None:

@@ -28,7 +28,13 @@ from autotune.study.paths import (
     read_json,
     write_atomically,
 )
-from autotune.study.storage import open_storage, redact_url, storage_errors
+from autotune.study.storage import (
+    StorageAway,
+    close_storage,
+    open_storage,
+    redact_url,
+    storage_errors,
+)
 from autotune.trial import Fidelity, Outcome, Prediction, TrialKind, TrialRecord
 
 if TYPE_CHECKING:
@@ -145,7 +151,7 @@ class Study:
                 to_study_name=name,
             )
             optuna.delete_study(study_name=old, storage=self.storage)
-        self.storage.remove_session()
+        close_storage(self.storage)
         moved = StudyPaths.named(name)
         settings = {**self.settings, "name": name}
         write_atomically(self.paths.settings, json.dumps(settings, indent=2))
@@ -362,11 +368,12 @@ class Study:
             return self.storage.get_study_user_attrs(self._study_id).get(key)
 
     def close(self) -> None:
-        """Give the lease back and let go of the storage."""
+        """Give the lease back and let go of the storage, which may be away: leases expire."""
         if self.lease is not None:
-            self.lease.release()
+            with suppress(StorageAway), storage_errors(self.url):
+                self.lease.release()
             self.lease = None
-        self.storage.remove_session()
+        close_storage(self.storage)
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:

@@ -150,6 +150,15 @@ def _open_relational(url: str) -> BaseStorage:
     return storage
 
 
+def close_storage(storage: BaseStorage) -> None:
+    """Give its connections back now: a server has few, and a pool keeps them until collected."""
+    from optuna.storages import RDBStorage
+
+    storage.remove_session()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
+
+
 def _away(url: str, error: BaseException) -> str:
     cause = redact_url(str(error.__cause__ or error).strip().splitlines()[0])
     return f"storage {redact_url(url)} does not answer: {cause}"

@@ -8,7 +8,13 @@ import time
 from pathlib import Path
 
 from autotune.errors import BadInput
-from autotune.study.storage import open_storage, redact_url, sqlite_path, storage_errors
+from autotune.study.storage import (
+    close_storage,
+    open_storage,
+    redact_url,
+    sqlite_path,
+    storage_errors,
+)
 
 
 def backup(url: str) -> Path:
@@ -46,6 +52,7 @@ def upgrade(url: str, *, with_backup: bool = True) -> Path | None:
     with storage_errors(url):
         storage = RDBStorage(url, skip_compatibility_check=True)
         storage.upgrade()
+        close_storage(storage)
     return copy
 
 
@@ -65,4 +72,6 @@ def copy_studies(source: str, target: str, names: list[str] | None = None) -> li
                 raise BadInput(f"{redact_url(target)} already holds a study named {name!r}")
         for name in wanted:
             optuna.copy_study(from_study_name=name, from_storage=old, to_storage=new)
+    close_storage(old)
+    close_storage(new)
     return wanted

@@ -75,6 +75,12 @@ class MariaDb:
         subprocess.run(self._client("mariadb", "-e", words), check=True, capture_output=True)
         return f"mysql+pymysql://tuner:canary-pw@127.0.0.1:{self.port}/{name}"
 
+    def connections(self, name: str) -> int:
+        """How many connections to a database stand now."""
+        words = f"SELECT count(*) FROM information_schema.processlist WHERE db = '{name}'"
+        asked = self._client("mariadb", "--skip-column-names", "-e", words)
+        return int(subprocess.run(asked, check=True, capture_output=True).stdout)
+
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDb]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import Popen
 
 from autotune.errors import StudyHeld
-from autotune.study.lease import Lease, lease_store
-from autotune.study.storage import open_storage
+from autotune.study.lease import Lease, LeaseStore, lease_store
+from autotune.study.storage import close_storage, open_storage
 from tests.controller.conftest import Cli
 from tests.engines.postgres import Postgres, postgres
 from tests.faults.conftest import assert_whole, check_invariants, folder_of, wait_for_trials
@@ -32,38 +32,42 @@ def test_f13_a_second_controller_exits_75_and_names_the_holder(slow: Cli, starte
     assert_whole(check_invariants(slow, "s"))
 
 
-def race(url: str, journal: Path | None, study: str, rivals: int) -> int:
-    """How many of several threads, each with a storage of its own, got the lease at once."""
-    won: list[Lease] = []
+def race(url: str, journal: Path | None, rivals: int, studies: int = 50) -> None:
+    """Let several threads, each with a storage of its own, reach for each study's lease at once.
+
+    Of each study one has it then, and every other was told who holds it, nothing else.
+    """
+    storages = [open_storage(url) for _ in range(rivals)]
     gate = threading.Barrier(rivals)
 
-    def attempt() -> None:
-        store = lease_store(open_storage(url), journal)
-        gate.wait(timeout=60)
-        with contextlib.suppress(StudyHeld):
-            won.append(Lease.acquire(store, study))
+    def attempts(store: LeaseStore) -> list[str]:
+        told = []
+        for number in range(studies):
+            gate.wait(timeout=60)
+            try:
+                told.append(f"epoch {Lease.acquire(store, f'study-{number}').epoch}")
+            except StudyHeld:
+                told.append("held")
+            except Exception as error:
+                told.append(repr(error))
+        return told
 
-    lease_store(open_storage(url), journal)
-    threads = [threading.Thread(target=attempt) for _ in range(rivals)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return len(won)
+    with ThreadPoolExecutor(rivals) as pool:
+        stores = [lease_store(storage, journal) for storage in storages]
+        by_study = list(zip(*pool.map(attempts, stores), strict=True))
+    for storage in storages:
+        close_storage(storage)
+    expected = ["epoch 1", *["held"] * (rivals - 1)]
+    assert [sorted(told) for told in by_study] == [expected] * studies
 
 
 def test_f14_exactly_one_of_two_wins_on_postgresql(postgres: Postgres) -> None:
-    url = postgres.database("f14")
-    open_storage(url)
-    assert [race(url, None, f"study-{n}", 2) for n in range(50)] == [1] * 50
+    race(postgres.database("f14"), None, rivals=2)
 
 
 def test_f14_and_on_sqlite_and_a_journal(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/study.db"
-    open_storage(url)
-    assert [race(url, None, f"study-{n}", 3) for n in range(10)] == [1] * 10
-    journal = f"journal://{tmp_path}/study.log"
-    assert [race(journal, tmp_path / "j", f"study-{n}", 3) for n in range(10)] == [1] * 10
+    race(f"sqlite:///{tmp_path}/study.db", None, rivals=3)
+    race(f"journal://{tmp_path}/study.log", tmp_path / "j", rivals=3)
 
 
 def test_f15_a_stalled_controller_is_fenced(slow: Cli, started: Start) -> None:
