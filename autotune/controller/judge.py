@@ -14,8 +14,6 @@ from autotune.search.finalists import LOSS_PARITY
 from autotune.search.merit import merit
 from autotune.trial import Diagnosis, Interval, Measurement, Outcome, TrialRecord
 
-PARITY_TOLERANCE = 0.05
-
 
 def now() -> str:
     """The wall clock, for people: UTC, ISO 8601."""

@@ -51,7 +51,6 @@ class Result:
     baseline: Standing | None
     gain: Interval | None
     ties: tuple[Standing, ...]
-    separated: bool
     unchanged: Standing | None = None
     """The best that leaves what the space opted in as the baseline has it; None without opt-ins."""
 
@@ -187,7 +186,7 @@ def result(
                 else ratio(baseline.objective, winner.objective)
             )
     unchanged = _unchanged(everything, eligible, tuple(opted_in))
-    return Result(winner, baseline, gain, ties, not ties, unchanged)
+    return Result(winner, baseline, gain, ties, unchanged)
 
 
 def _unchanged(

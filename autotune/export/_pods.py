@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from autotune.errors import BadInput
 from autotune.export import Winner
 
 MOUNT = "/autotune"
@@ -17,7 +18,17 @@ Manifest = dict[str, Any]
 
 
 def config_map(name: str, texts: Mapping[str, str]) -> Manifest:
-    """A ConfigMap of files; their paths, which keys cannot spell, follow in the pod's volume."""
+    """A ConfigMap of files; their paths, which keys cannot spell, follow in the pod's volume.
+
+    Raises BadInput when the files are more than a ConfigMap holds.
+    """
+    size = sum(len(text.encode()) for text in texts.values())
+    if size > LARGEST:
+        largest = max(texts, key=lambda path: len(texts[path]))
+        raise BadInput(
+            f"export: the winner's files are {size:,} bytes, a ConfigMap holds {LARGEST:,}; "
+            f"put the largest, {largest}, into the image or on a volume."
+        )
     data = {key: texts[path] for path, key in _keys(texts).items()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 

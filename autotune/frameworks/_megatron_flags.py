@@ -162,11 +162,6 @@ def check_names(names: Sequence[str]) -> None:
         )
 
 
-def default_of(name: str) -> ParameterValue:
-    """What Megatron-LM does when a parameter is not given; KeyError for an unknown one."""
-    return BY_NAME[name].default
-
-
 def render_parameters(values: Mapping[str, ParameterValue]) -> list[str]:
     """Arguments for all parameters of a config, in the table's order.
 

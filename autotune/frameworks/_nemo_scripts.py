@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 _HERE = 'HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"'
 SLURM_OPTIONS = ("partition", "account", "qos", "time", "container", "container_mounts")
-DEFAULT_LAUNCHER = "/opt/NeMo-Framework-Launcher/launcher_scripts"
 LAUNCHER_PATHS = ("launcher_scripts_path", "data_dir", "base_results_dir")
 
 

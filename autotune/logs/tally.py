@@ -22,7 +22,6 @@ class SampleTally:
         self._finite_loss_arrivals: deque[float] = deque(maxlen=RECENT)
         self.last_step: int | None = None
         self.last_arrival_s: float | None = None
-        self.last_loss: float | None = None
         self.nan_losses = 0
         self.implausible: list[str] = []
 
@@ -63,7 +62,6 @@ class SampleTally:
         return True
 
     def _feed_loss(self, loss: float, arrival_s: float) -> None:
-        self.last_loss = loss
         if math.isfinite(loss):
             self.nan_losses = 0
             if loss > 0.0:

@@ -186,6 +186,13 @@ def test_a_rayjob_is_one_worker_a_node(tmp_path: Path) -> None:
     assert "resources" not in head and "&id" not in text
 
 
+def test_files_too_large_for_a_config_map_are_refused(tmp_path: Path) -> None:
+    winner = _winner(tmp_path)
+    job = replace(winner.job, files={**winner.job.files, "data.txt": "x" * (1 << 20)})
+    with pytest.raises(BadInput, match=r"ConfigMap holds 1,048,576.*data\.txt"):
+        write_export("k8s", replace(winner, job=job))
+
+
 RAY_NODES = """
 import os, subprocess, sys
 from ray.cluster_utils import Cluster
