@@ -126,11 +126,15 @@ def objective_of(record: TrialRecord) -> Interval | None:
 
 
 def cell(record: TrialRecord) -> str:
-    """A trial's deciding figure for a table; in brackets the rate of a look at the throughput."""
+    """A trial's deciding figure for a table; in brackets what decides nothing by itself."""
     objective = objective_of(record)
     if objective is not None:
         return number(objective.value)
     measured = record.measurement
+    if record.fidelity == "check" and record.outcome is Outcome.OK:
+        return "(fits)"
+    if record.fidelity == "proxy" and record.outcome is Outcome.OK and measured is not None:
+        return f"({number(measured.step_time_s.value)} s/step by proxy)"
     if record.outcome is not Outcome.OK or measured is None or measured.sample_time_s is None:
         return ""
     if measured.true_tokens_per_s is not None:

@@ -193,9 +193,12 @@ class Diagnosis:
 
 
 TrialKind = Literal["baseline", "search", "finalist", "audit", "rung"]
-Fidelity = Literal["full", "throughput", "target"]
+Fidelity = Literal["full", "throughput", "target", "check", "proxy"]
 """How much of the job a trial ran: its steps (``full``); of a study whose score is the time to a
-target loss, a few steps for their speed (``throughput``), or all until that loss (``target``)."""
+target loss, a few steps for their speed (``throughput``), or all until that loss (``target``); on
+fewer nodes one step, to see whether it fits (``check``), or a smaller model (``proxy``)."""
+SMALLER: tuple[Fidelity, ...] = ("check", "proxy")
+"""Fidelities that run less than the whole job: they teach the search, and never win."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from autotune.config import Config, ParameterValue
 from autotune.controller.setting import Setting
 from autotune.controller.standing import result
+from autotune.search.fidelity import due_in_full
 from autotune.search.finalists import next_finalist
 from autotune.search.time_to_train import next_to_target
 from autotune.trial import Fidelity, Outcome, Prediction, TrialKind, TrialRecord
@@ -35,6 +36,12 @@ class Over:
     """Nothing is left to do, and why."""
 
     reason: str
+
+
+def _counts(record: TrialRecord) -> bool:
+    """Whether a trial is one of the budget's: a check that fits goes on as another trial."""
+    passed = record.fidelity == "check" and record.outcome is not Outcome.OOM_GPU
+    return record.kind in ("baseline", "search", "audit") and not passed
 
 
 class Agenda:
@@ -65,6 +72,9 @@ class Agenda:
             return self._baseline()
         if self.stop_reason is None:
             self.stop_reason = self._search_over(told, running)
+        due = self._due_in_full(records, 1)
+        if due is not None:
+            return due
         if self.stop_reason is None:
             proposed = self._search(told, running)
             if proposed is not None:
@@ -74,7 +84,8 @@ class Agenda:
             self.stop_reason = "every legal config was measured"
         if running:
             return None
-        return self._finalist(told) or Over(self.stop_reason)
+        due = self._due_in_full(records, self._setting.space.budget.finalists)
+        return due or self._finalist(told) or Over(self.stop_reason)
 
     def _must_stop(self, told: Sequence[TrialRecord]) -> str | None:
         """Why going on is pointless, by the trials told since this controller started."""
@@ -113,7 +124,7 @@ class Agenda:
         self, told: Sequence[TrialRecord], running: Sequence[TrialRecord]
     ) -> str | None:
         budget = self._setting.space.budget
-        counted = [r for r in (*told, *running) if r.kind in ("baseline", "search", "audit")]
+        counted = [r for r in (*told, *running) if _counts(r)]
         if budget.trials is not None and len(counted) >= budget.trials:
             return f"the budget of {budget.trials} trials is spent"
         gpu_hours = sum(record.gpu_seconds for record in told) / 3600.0
@@ -131,7 +142,24 @@ class Agenda:
             return None
         config = legal.config(proposal.index)
         kind: TrialKind = "audit" if proposal.audit else "search"
-        return self._first(Task(config, kind, proposal.reason, proposal.prediction))
+        task = self._first(Task(config, kind, proposal.reason, proposal.prediction))
+        fidelity, said = self._setting.smaller.first_look(config, proposal.prediction)
+        if task.fidelity != "full" or not said or (proposal.audit and fidelity == "proxy"):
+            return task
+        return replace(task, fidelity=fidelity, reason=f"{task.reason}; {said}")
+
+    def _due_in_full(self, records: Sequence[TrialRecord], most: int) -> Task | None:
+        """A config whose check fitted, or that leads by proxy, as the whole job."""
+        before = due_in_full(records, self._setting.space.objective, most)
+        index = self._setting.legal.find(before.values) if before is not None else None
+        if before is None or index is None:
+            return None
+        config = self._setting.legal.config(index)
+        why = {"check": "it fitted", "proxy": "it leads by proxy"}[before.fidelity]
+        if before.outcome is not Outcome.OK:
+            why = "a smaller job told nothing"
+        reason = f"in full, since {why} (trial {before.number})"
+        return Task(config, before.kind, reason, before.prediction)
 
     def _finalist(self, told: Sequence[TrialRecord]) -> Task | None:
         finalists = self._setting.space.budget.finalists

@@ -12,7 +12,7 @@ from autotune.controller.watch import Watch
 from autotune.logs import diagnose
 from autotune.search.finalists import LOSS_PARITY
 from autotune.search.merit import merit
-from autotune.trial import Diagnosis, Interval, Measurement, Outcome, TrialRecord
+from autotune.trial import SMALLER, Diagnosis, Interval, Measurement, Outcome, TrialRecord
 
 
 def now() -> str:
@@ -25,7 +25,7 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
     measurement = watch.steady.measurement(watch.status.peak_memory_gib)
     diagnosis = _diagnosis(setting, watch, measurement)
     if measurement is not None:
-        measurement = complete(setting, measurement, watch, earlier)
+        measurement = _meaning(setting, measurement, watch, earlier)
     seconds = watch.seconds * watch.job.time_compression
     gpus = max(1, watch.job.nodes * watch.job.gpus_per_node)
     return dataclasses.replace(
@@ -42,9 +42,25 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
         gpus=watch.status.gpus,
         doubts=watch.status.doubts,
         attempt=watch.intent.attempt,
-        ran_to_end=diagnosis.outcome is Outcome.OK and watch.ended_by_itself,
+        ran_to_end=diagnosis.outcome is Outcome.OK
+        and watch.ended_by_itself
+        and watch.record.fidelity not in SMALLER,
         simulated=setting.options.simulated,
     )
+
+
+def _meaning(
+    setting: Setting, measurement: Measurement, watch: Watch, earlier: Sequence[TrialRecord]
+) -> Measurement | None:
+    """What a measurement says of the whole job; of a memory check nothing but that it ran."""
+    if watch.record.fidelity not in SMALLER:
+        return complete(setting, measurement, watch, earlier)
+    index = setting.legal.find(watch.record.values)
+    small = setting.smaller.of(setting.legal.config(index), "proxy") if index is not None else None
+    if watch.record.fidelity == "check" or small is None or measurement.step_time_s.value <= 0.0:
+        return None
+    whole = small.correction.of(measurement)
+    return dataclasses.replace(whole, stopped_early=not watch.ended_by_itself)
 
 
 def _and_parity(diagnosis: Diagnosis, measurement: Measurement | None) -> str:
@@ -61,7 +77,9 @@ def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) 
         watch.status,
         watch.evidence,
         watch.tally,
-        min_steps=1 if watch.record.fidelity == "target" else setting.space.trial.min_steps,
+        min_steps=1
+        if watch.record.fidelity in ("target", "check")
+        else setting.space.trial.min_steps,
         total_steps=watch.job.total_steps,
         hung=watch.ending == "hang",
         stopped_early=watch.ending in ("worse", "known") and not watch.ended_by_itself,
@@ -85,6 +103,8 @@ def _in_our_words(
         return Diagnosis(Outcome.INCOMPLETE, _how_far(setting, measurement))
     if found.outcome is not Outcome.OK:
         return found
+    if watch.record.fidelity == "check":
+        return dataclasses.replace(found, reason="a step of it fits; the whole job runs next")
     if measurement is None:
         return Diagnosis(Outcome.INCOMPLETE, "nothing in its log could be timed")
     fastest, rate = setting.fastest_tflops(), measurement.tflops_per_gpu

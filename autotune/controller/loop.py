@@ -36,7 +36,7 @@ from autotune.study.artifacts import keep_artifacts
 from autotune.study.intents import Intent, new_token
 from autotune.study.record import Study
 from autotune.study.storage import StorageAway
-from autotune.trial import Interval, Outcome, TrialRecord
+from autotune.trial import SMALLER, Interval, Outcome, TrialRecord
 
 FASTEST_POLL_S = 0.005
 SLOWEST_POLL_S = 0.1
@@ -290,7 +290,7 @@ class Controller:
 
     def _to_beat(self, watch: Watch) -> Interval | None:
         """The best objective so far, in the unit the running trial is judged by."""
-        if self._best is None:
+        if self._best is None or watch.record.fidelity in SMALLER:
             return None
         return watch.in_its_unit(self._best, self.setting.space.objective.metric)
 

@@ -10,10 +10,12 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from autotune.config import Config, ParameterValue
+from autotune.controller.small_jobs import SmallJobs
 from autotune.costmodel import CostModel
 from autotune.costmodel.constants import constants_from
 from autotune.costmodel.counts import flops_per_token
@@ -24,7 +26,7 @@ from autotune.launchers.nvml import read_gpus
 from autotune.search import Proposer, make_proposer
 from autotune.search.steady import StepLimits, Workload
 from autotune.space import LegalSet, Rule, SearchSpace, build_legal_set, load_space
-from autotune.trial import Fidelity, Job
+from autotune.trial import SMALLER, Fidelity, Job
 
 SIMULATED_COMPRESSION = 1000.0
 SEED = RenderContext.seed
@@ -140,8 +142,19 @@ class Setting:
 
         The fidelity is the search's unless another is given, the seed the one of all trials.
         """
-        context = self.context(trial_dir, profiler, fidelity, seed)
-        return self.framework(config).render(self.space, config, context)
+        small = self.smaller.of(config, fidelity) if fidelity in SMALLER else None
+        whole = "full" if small else fidelity
+        context = self.context(trial_dir, profiler, whole, seed)
+        if small is None:
+            return self.framework(config).render(self.space, config, context)
+        if fidelity == "check":
+            context = replace(context, steps=1)
+        return self.framework(config).render(small.space, small.config, context)
+
+    @cached_property
+    def smaller(self) -> SmallJobs:
+        """The smaller jobs that configs may run as first."""
+        return SmallJobs(self.space, self.legal.rules, self.cost_model)
 
     def baseline(self) -> Config:
         """The config that is measured first."""
@@ -149,7 +162,9 @@ class Setting:
 
     def workload(self, config: Config, job: Job, fidelity: Fidelity = "full") -> Workload:
         """What turns this config's step times into rates."""
-        facts = self.space.facts(config)
+        small = self.smaller.of(config, fidelity) if fidelity in SMALLER else None
+        space, config = (small.space, small.config) if small else (self.space, config)
+        facts = space.facts(config)
         batch, length = facts.get("global_batch_size"), facts.get("seq_length")
         metric = self.space.objective.metric
         samples = float(batch) if isinstance(batch, (int, float)) and batch else None
@@ -161,7 +176,7 @@ class Setting:
             tokens_per_step=tokens,
             samples_per_step=samples,
             gpus=max(1, job.nodes * job.gpus_per_node),
-            flops_per_token=_flops_per_token(self.space),
+            flops_per_token=_flops_per_token(space),
             peak_flops_per_gpu=self._peak_flops(facts),
             metric=None if derived else judged_by,
             maximize=self.maximize or metric in RATES,

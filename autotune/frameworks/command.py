@@ -107,6 +107,11 @@ class CommandFramework:
             sources=_sources(space, config, environment),
         )
 
+    def passes_on(self, space: SearchSpace) -> frozenset[str]:
+        """Sizes that command, env or files speak of, so that a smaller job can be rendered."""
+        used = frozenset[str]().union(*(names for _, names in _uses(space)))
+        return used & {"global_batch_size", "num_layers"}
+
     def log_format(self, space: SearchSpace) -> LogFormat:
         """What `metric` says; without one, any known format."""
         if space.metric is None:

@@ -100,6 +100,10 @@ class Megatron:
             sources=_sources(space, config, argv),
         )
 
+    def passes_on(self, space: SearchSpace) -> frozenset[str]:
+        """Sizes of a space that reach the program, so that a smaller job can be rendered."""
+        return frozenset({"global_batch_size", "num_layers"})
+
     def log_format(self, space: SearchSpace) -> LogFormat:
         """Megatron-LM's iteration lines, which all three programs print."""
         return get_format("megatron")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.costmodel import Observation
+from autotune.search.fidelity import conclusive
 from autotune.search.memory import MemoryFacts
 from autotune.search.merit import log_cost
 from autotune.search.proposal import LegalRows
@@ -47,6 +48,8 @@ class Ledger:
         self._best: tuple[float, int] | None = None
         self._beyond: dict[int, int] = {}
         self._crashed: dict[int, int] = {}
+        self._by_proxy: set[int] = set()
+        """Rows of which only a smaller job ran: their peaks are estimates, their fit unproven."""
 
     def update(self, history: Sequence[TrialRecord]) -> None:
         """Takes in trials that have an outcome and were not told before."""
@@ -54,6 +57,8 @@ class Ledger:
             if record.outcome is None or record.number in self._told:
                 continue
             self._told.add(record.number)
+            if not conclusive(record):
+                continue
             row = self.legal.find(record.values)
             if row is not None and not (record.fidelity == "target" and self.visited[row]):
                 self.visited[row] = True
@@ -61,6 +66,10 @@ class Ledger:
                 self._note(record, row)
 
     def _note(self, record: TrialRecord, row: int) -> None:
+        if record.fidelity == "proxy" and row not in self._costs:
+            self._by_proxy.add(row)
+        elif row in self._by_proxy:
+            self._forget(row)
         cost = log_cost(record, self.objective)
         best = self.best
         if cost is not None and (best is None or cost < best[1]):
@@ -81,6 +90,14 @@ class Ledger:
             self._beyond[row] = record.number
         elif record.outcome not in TEACHES_NOTHING and record.outcome is not None:
             self._crashed[row] = record.number
+
+    def _forget(self, row: int) -> None:
+        """Drops what a proxy told of a row, now that it ran in full."""
+        self._by_proxy.discard(row)
+        for told in (self._costs, self._counts, self._times, self._peaks):
+            told.pop(row, None)
+        costs = ((cost, other) for other, cost in self._costs.items())
+        self._best = min(costs, default=None)
 
     @property
     def ran(self) -> list[int]:
@@ -118,7 +135,7 @@ class Ledger:
         """
         told = self._telling_peaks(capacity_gib)
         seen = list(told)[-most:]
-        ran = [r for r in self._costs if r not in told][-most:]
+        ran = [r for r in self._costs if r not in told and r not in self._by_proxy][-most:]
         logs = [math.log(self._peaks[r] / capacity_gib) for r in seen if capacity_gib is not None]
         return MemoryFacts(
             np.array(seen, dtype=np.int64),
@@ -135,10 +152,12 @@ class Ledger:
         """Peaks in GiB below which an allocator has no reason yet to give memory back."""
         if capacity_gib is None:
             return {}
-        return {r: gib for r, gib in self._peaks.items() if gib <= NEARLY_FULL * capacity_gib}
+        most = NEARLY_FULL * capacity_gib
+        return {r: gib for r, gib in self._peaks.items() if gib <= most or r in self._by_proxy}
 
     def observations(self, count: int, capacity_gib: float) -> list[Observation]:
         """The first ``count`` rows that ran, and all that ran out of memory, for the cost model."""
         told = self._telling_peaks(capacity_gib)
-        ran = [Observation(row, self._times.get(row), told.get(row)) for row in self.ran[:count]]
+        rows = [row for row in self.ran[:count] if row not in self._by_proxy or row in told]
+        ran = [Observation(row, self._times.get(row), told.get(row)) for row in rows]
         return ran + [Observation(row, oom=True) for row in self._beyond]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from autotune.space.limits import Objective
-from autotune.trial import Interval, Measurement, Outcome, TrialRecord
+from autotune.trial import SMALLER, Interval, Measurement, Outcome, TrialRecord
 
 
 def merit(measurement: Measurement, objective: Objective) -> Interval | None:
@@ -54,6 +54,7 @@ def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
         (record.measurement.tokens_per_s.value, record.measurement.peak_memory_gib, record)
         for record in records
         if record.outcome is Outcome.OK
+        and record.fidelity not in SMALLER
         and record.measurement is not None
         and record.measurement.tokens_per_s is not None
         and record.measurement.peak_memory_gib is not None

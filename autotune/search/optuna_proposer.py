@@ -24,6 +24,7 @@ from autotune.config import ParameterValue
 from autotune.errors import BadInput
 from autotune.search.distributions import distributions
 from autotune.search.features import build_features
+from autotune.search.fidelity import conclusive
 from autotune.search.ledger import TEACHES_NOTHING, Ledger
 from autotune.search.merit import log_cost
 from autotune.search.orders import not_reached
@@ -152,7 +153,7 @@ class OptunaProposer:
             row = self.legal.find(record.values)
             if record.number in self._mirrored or record.outcome is None or row is None:
                 continue
-            if record.outcome in TEACHES_NOTHING:
+            if record.outcome in TEACHES_NOTHING or not conclusive(record):
                 continue
             self._mirrored.add(record.number)
             trial_id = self._asked.pop(row, None)

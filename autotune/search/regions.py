@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from autotune.config import ParameterValue
 from autotune.search.proposal import LegalRows
-from autotune.trial import Outcome, TrialRecord
+from autotune.trial import SMALLER, Outcome, TrialRecord
 
 BoolArray = NDArray[np.bool_]
 Kind = Literal["memory", "legality"]
@@ -113,7 +113,7 @@ class FailingRegions:
             if record.outcome is None or record.number in self._told:
                 continue
             self._told.add(record.number)
-            if record.outcome is Outcome.OK:
+            if record.outcome is Outcome.OK and record.fidelity not in SMALLER:
                 self._ran.append((record.number, row))
                 self._withdraw(record.number, row)
             elif record.outcome is Outcome.OOM_GPU:

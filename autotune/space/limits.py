@@ -93,4 +93,16 @@ class TrialLimits(BaseModel):
         gt=0,
         description="first losses further than this from the baseline's (relative) cannot win",
     )
+    memory_check_nodes: int | None = Field(
+        default=4,
+        gt=1,
+        description="jobs of so many nodes run one step on fewer first where their fit is unsure "
+        "and that costs less than it saves; null: never",
+    )
+    proxy_gpus: int | None = Field(
+        default=None,
+        gt=0,
+        description="search with smaller jobs of at most so many GPUs, corrected by the cost "
+        "model; the best are run in full; null: never",
+    )
     kill_grace_s: float = Field(default=10.0, ge=0, description="between SIGTERM and SIGKILL")

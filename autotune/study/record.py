@@ -35,7 +35,7 @@ from autotune.study.storage import (
     redact_url,
     storage_errors,
 )
-from autotune.trial import Fidelity, Outcome, Prediction, TrialKind, TrialRecord
+from autotune.trial import SMALLER, Fidelity, Outcome, Prediction, TrialKind, TrialRecord
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -335,7 +335,7 @@ class Study:
         if record.outcome is Outcome.OK and record.measurement and record.measurement.objective:
             state, values = TrialState.COMPLETE, [record.measurement.objective.value]
         elif record.outcome in (Outcome.OOM_GPU, Outcome.INVALID_CONFIG) or (
-            record.outcome is Outcome.OK and record.fidelity == "throughput"
+            record.outcome is Outcome.OK and record.fidelity in ("throughput", *SMALLER)
         ):
             state = TrialState.PRUNED
         trial_id = self._trial_ids[record.number]

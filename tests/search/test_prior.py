@@ -10,8 +10,6 @@ import pytest
 from autotune.costmodel import CostModel, Workload, nominal
 from autotune.costmodel.constants import NAMES
 from autotune.costmodel.hardware import hardware_for_gpu
-from autotune.errors import BadInput
-from autotune.search.fidelity import corrected, proxy_for, worth_a_dry_check
 from autotune.search.merit import pareto_front
 from autotune.search.prior import CostPrior, prepare_table
 from autotune.search.rows import FiniteRows
@@ -20,7 +18,7 @@ from autotune.search.warm_start import warm_started
 from autotune.space import Cluster
 from autotune.space.limits import Objective
 from autotune.space.model import ModelShape
-from autotune.trial import Interval, Measurement, Outcome, Prediction, TrialRecord
+from autotune.trial import Interval, Measurement, Outcome, TrialRecord
 
 SHAPE = ModelShape(
     num_layers=32,
@@ -193,25 +191,6 @@ def test_half_a_lesson_carries_over_to_another_gpu(rows: FiniteRows) -> None:
     assert np.allclose(other - nominal().mean, 0.5 * (same - nominal().mean))
     untaught = model()
     assert warm_started(untaught, model(), rows, []) is untaught
-
-
-def test_a_dry_check_pays_only_where_failure_is_likely_and_launches_are_dear() -> None:
-    doubtful, sure = Prediction(probability_fits=0.6), Prediction(probability_fits=0.99)
-    assert worth_a_dry_check(doubtful, check_s=60.0, trial_s=600.0)
-    assert not worth_a_dry_check(sure, check_s=60.0, trial_s=600.0)
-    assert not worth_a_dry_check(doubtful, check_s=600.0, trial_s=600.0)
-    assert not worth_a_dry_check(Prediction(), check_s=1.0, trial_s=600.0)
-
-
-def test_a_proxy_keeps_the_shape_and_is_corrected_with_wider_doubt() -> None:
-    proxy = proxy_for(num_layers=96, stages=8, data_parallel_size=64)
-    assert (proxy.num_layers, proxy.data_parallel_size, proxy.gpus(64)) == (16, 2, 128)
-    assert proxy_for(8, 8, 1).num_layers == 8
-    with pytest.raises(BadInput, match="do not split"):
-        proxy_for(10, 4, 2)
-    whole = corrected(Interval(1.0, 0.99, 1.01), 0.9, 9.0, sigma=0.1)
-    assert whole.value == pytest.approx(10.0)
-    assert whole.low < 8.3 and whole.high > 12.0
 
 
 def test_the_pareto_front_trades_speed_for_headroom() -> None:
