@@ -34,16 +34,14 @@ def compose(
     cuts = layout.stages
     cost, head_cost = each @ weight, time.head @ weight
     single = layout.pp == 1
-    loads = np.stack(
-        [
-            cuts.first * cost + np.where(single, head_cost, 0.0),
-            cuts.middle * cost,
-            cuts.last * cost + head_cost,
-        ]
-    )
-    slowest = loads.argmax(axis=0)
-    layers = np.stack([cuts.first, cuts.middle, cuts.last])[slowest, np.arange(len(cost))]
-    with_head = (slowest == 2) | single
+    depth = np.stack([cuts.first, cuts.middle, cuts.last])
+    heads = np.stack([single, np.zeros_like(single), np.ones_like(single)])
+    loads = depth * cost + heads * head_cost
+    waits = (depth + 1.0) * time.host * np.exp(constants["host"])
+    waits = waits + depth * time.stall * np.exp(constants["interference"])
+    slowest = np.maximum(loads, waits * (depth > 0)).argmax(axis=0)
+    layers = depth[slowest, np.arange(len(cost))]
+    with_head = heads[slowest, np.arange(len(cost))]
     m = layout.microbatches
     here = layers[:, None] * time.layer + with_head[:, None] * time.head
     fill = cuts.total * each + time.head - here - layers[:, None] * time.recompute
@@ -53,8 +51,8 @@ def compose(
     recompute = (m * layers)[:, None] * time.recompute
     host = m * time.host * (layers + 1.0)
     stall = m * time.stall * layers
-    waits = host * np.exp(constants["host"]) + stall * np.exp(constants["interference"])
-    late = _late_share(layout, (steady + recompute) @ weight / waits, time.hand_over_wait)
+    launching = host * np.exp(constants["host"]) + stall * np.exp(constants["interference"])
+    late = _late_share(layout, (steady + recompute) @ weight / launching, time.hand_over_wait)
     by_stage = memory.by_stage.copy()
     by_stage[:, :, _ACTIVATIONS] += memory.late_freed * late[:, None]
     return Physics(

@@ -103,12 +103,13 @@ def complete_layout(
     precision = read.texts("precision", workload.precision)
     schedule = read.texts("pipeline_schedule", "1f1b")
     compiled = read.shares(("torch_compile", "compile"), 0.0)
+    zero = _zero_stage(read, rules)
     full, block, selective = _recompute(read, shape, pp, vpp)
     return Layout(
         tp=tp, pp=pp, vpp=vpp, cp=cp, dp=dp, micro_batch=micro_batch, microbatches=microbatches,
         ep=np.maximum(read.numbers("expert_model_parallel_size", 1), 1),
         seq=read.numbers("seq_length", workload.seq_length),
-        zero=_zero_stage(read, rules),
+        zero=zero,
         sequence_parallel=np.where(
             tp > 1, read.shares(("sequence_parallel",), float(rules.sequence_parallel)), 0.0
         ),
@@ -125,7 +126,8 @@ def complete_layout(
         offload_parameters=read.shares(("offload_parameters", "offload_param"), 0.0),
         offload_activations=read.shares(("cpu_offloading", "offload_activations"), 0.0),
         overlap_dp=read.shares(("overlap_grad_reduce", "overlap_comm"), 1.0)
-        * rules.overlap_data_parallel,
+        * rules.overlap_data_parallel
+        * np.where(zero == 1, rules.overlap_sharded, 1.0),
         overlap_tp=np.maximum(
             read.shares(("tp_comm_overlap", "async_tensor_parallel"), 0.0) * 0.7,
             rules.overlap_tensor_parallel,

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from autotune.space.cluster import Cluster, Link
 
 Floats = npt.NDArray[np.float64]
+WAIT_FOR_PEERS = 5.0
+"""A collective in a layer starts once its last rank has arrived: several times the bare latency."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Fabric:
     def latency(self, ranks: Floats, stride: Floats) -> Floats:
         """Start-up of one reduce-scatter or all-gather in s: a ring hops once per neighbour."""
         nodes = self.nodes(ranks, stride)
-        inside = self.intra.latency_us * (1.0 + 0.3 * (ranks / nodes - 1.0))
+        inside = WAIT_FOR_PEERS * self.intra.latency_us * (1.0 + 0.3 * (ranks / nodes - 1.0))
         across = 4.0 * self.inter.latency_us * (nodes - 1.0)
         return np.where(ranks > 1, 1e-6 * (inside + across), 0.0)
 

@@ -56,17 +56,20 @@ def padded_vocab(shape: ModelShape, rules: Conventions, tp: Floats) -> Floats:
     return np.asarray(np.ceil(shape.vocab_size / unit) * unit)
 
 
+def layer_parameters(shape: ModelShape, layout: Layout) -> tuple[Floats, Floats]:
+    """(ordinary, expert) parameters of one layer on one GPU, mixture layers averaged in."""
+    share = expert_layer_count(shape) / shape.num_layers
+    dense, expert = dense_layer(shape), expert_layer(shape)
+    replicated = (1 - share) * dense.replicated + share * expert.replicated
+    sharded = (1 - share) * (dense.attention + dense.mlp) + share * (expert.attention + expert.mlp)
+    return replicated + sharded / layout.tp, share * expert.experts / (layout.tp * layout.ep)
+
+
 def local_parameters(
     shape: ModelShape, rules: Conventions, layout: Layout
 ) -> tuple[list[Floats], list[Floats]]:
     """(ordinary, expert) parameters on one GPU of each of the three stages, elements."""
-    sparse = expert_layer_count(shape)
-    share = sparse / shape.num_layers
-    dense, expert = dense_layer(shape), expert_layer(shape)
-    replicated = (1 - share) * dense.replicated + share * expert.replicated
-    sharded = (1 - share) * (dense.attention + dense.mlp) + share * (expert.attention + expert.mlp)
-    per_layer = replicated + sharded / layout.tp
-    experts_per_layer = share * expert.experts / (layout.tp * layout.ep)
+    per_layer, experts_per_layer = layer_parameters(shape, layout)
     table = padded_vocab(shape, rules, layout.tp) * shape.hidden_size / layout.tp
     head = np.where((layout.pp > 1) | (not shape.tie_embeddings), table, 0.0)
     positions = 0

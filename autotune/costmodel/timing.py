@@ -16,7 +16,7 @@ import numpy.typing as npt
 from autotune.costmodel.counts import expert_layer_count, flops_per_token
 from autotune.costmodel.layout import MATMUL_KINDS, Layout
 from autotune.costmodel.links import Fabric
-from autotune.costmodel.memory import local_parameters, padded_vocab
+from autotune.costmodel.memory import layer_parameters, local_parameters, padded_vocab
 from autotune.costmodel.workload import Conventions, Workload, element_bytes, normal_precision
 from autotune.space.cluster import Hardware
 from autotune.space.model import ModelShape
@@ -28,8 +28,10 @@ HOST_LAYER_S = (1.6e-3, 1.3e-3)
 """Launching one layer, forward and backward: eager and with fused kernels (eager measured on
 an H200 host with torch 2.11: 1.5 to 1.9 ms whatever the sizes)."""
 HOST_COLLECTIVES_S = 1.0e-3
-CROWDED_TP = 0.38
+CROWDED_TP = 0.42
 """Across nodes tensor-parallel rings use every port of a node, and slow down with each node."""
+TP_START_ACROSS_S = 4e-4
+"""What each further collective across nodes costs per node, whatever its size."""
 HOST_ROUTING_S, HOST_EXPERT_S = 2.0e-3, 0.15e-3
 """What routing adds to a layer's launches, and each local expert (fp8 scales twice)."""
 INTERFERENCE_S = 2e-5
@@ -37,6 +39,8 @@ MANY_NODES = 50.0
 """Hand-overs of message sizes stall in pipelines over about this many nodes and more."""
 BUCKET_PARAMETERS = 12.5e6
 """Parameters of one gradient bucket: PyTorch's 25 MB of bf16."""
+BIG_TENSORS = 4.0
+"""Matrices of a layer: a tensor is never cut, so that no layer fills more buckets."""
 DEVICE_WORK = (
     "matmul", "attention", "memory_bound", "tensor_parallel", "tensor_parallel_across_nodes",
     "latency",
@@ -162,10 +166,13 @@ def _add_tensor_parallel(
     calls = 4.0 * passes
     crossing = fabric.crosses(layout.tp, one)
     time = calls * fabric.half_collective(size, layout.tp, one) * (1.0 - layout.overlap_tp)
-    time = time * np.where(crossing, CROWDED_TP * fabric.nodes(layout.tp, one), 1.0)
+    time = time * np.where(crossing, CROWDED_TP * fabric.nodes(layout.tp, one) ** 0.7, 1.0)
     out[:, _column("tensor_parallel")] += np.where(crossing, 0.0, time)
     out[:, _column("tensor_parallel_across_nodes")] += np.where(crossing, time, 0.0)
     delay = calls * fabric.latency(layout.tp, one)
+    far = calls * TP_START_ACROSS_S * fabric.nodes(layout.tp, one)
+    out[:, _column("tensor_parallel_across_nodes")] += np.where(crossing, far + delay, 0.0)
+    delay = np.where(crossing, 0.0, delay)
     kv = 2.0 * tokens * 2.0 * shape.num_query_groups * shape.head_dim / layout.tp
     ring = 0.3 * passes * fabric.half_collective(kv * layout.cp, layout.cp, layout.tp)
     out[:, _column("tensor_parallel")] += ring
@@ -180,7 +187,9 @@ def _add_tensor_parallel(
     out[:, _column("latency")] += delay
 
 
-def _head(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) -> Floats:
+def _head(
+    shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions, workload: Workload
+) -> Floats:
     """Output head and loss of one micro batch, forward and backward."""
     tokens = layout.micro_batch * layout.seq / layout.cp
     vocab = padded_vocab(shape, rules, layout.tp)
@@ -188,8 +197,25 @@ def _head(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) 
     out = np.zeros((len(tokens), len(DEVICE_WORK)))
     products = 3.0 * _gemm(tokens, shape.hidden_size, vocab / layout.tp, rates)
     out[:, _column("matmul")] = products * layout.kernels.head
-    out[:, _column("memory_bound")] = tokens * held * layout.kernels.loss_bytes / rates.memory
+    bytes_moved = tokens * held * layout.kernels.loss_bytes
+    bytes_moved = bytes_moved + _accumulation_bytes(
+        vocab / layout.tp * shape.hidden_size * workload.trainable_share, layout, rules
+    )
+    out[:, _column("memory_bound")] = bytes_moved / rates.memory
     return out
+
+
+def _accumulation_bytes(parameters: Floats, layout: Layout, rules: Conventions) -> Floats:
+    """Traffic of adding one micro batch's gradients to their buffer: read both, write one.
+
+    Whatever the micro batch's size, so that small ones pay for it most. Fused into the weight
+    gradient's product (Megatron's fp32 ``main_grad``) half of it is hidden like a product's
+    other traffic, and the bf16 gradient is never written.
+    """
+    each = 2.0 * rules.gradient_bytes + 2.0
+    if rules.fused_kernels:
+        each = 0.5 * (2.0 * rules.gradient_bytes - 2.0)
+    return np.asarray(np.where(layout.zero < 2, each, 0.0) * parameters)
 
 
 def _data_parallel(
@@ -215,7 +241,8 @@ def _data_parallel(
     layers = np.maximum(np.maximum(layout.stages.first, layout.stages.middle), layout.stages.last)
     sharded = layout.zero >= 3
     delay = fabric.latency(ranks, stride)
-    buckets = np.maximum((heaviest + expert_share) / BUCKET_PARAMETERS, 1.0)
+    buckets = (heaviest + expert_share) / BUCKET_PARAMETERS
+    buckets = np.clip(buckets, 1.0, np.maximum(BIG_TENSORS * layers, 1.0))
     latency = np.where(layout.zero >= 1, 1.0, 0.5) * delay * buckets
     latency = np.where(sharded, delay * 3.0 * layers * layout.microbatches, latency)
     return (
@@ -236,6 +263,11 @@ def time_parts(
     layer = 3.0 * forward
     layer[:, _column("matmul")] *= (2.0 + workload.trainable_share) / 3.0
     layer[:, _column("attention")] = 3.5 * forward[:, _column("attention")]
+    ordinary, experts = layer_parameters(shape, layout)
+    parameters = (ordinary + experts) * workload.trainable_share
+    layer[:, _column("memory_bound")] += (
+        _accumulation_bytes(parameters, layout, rules) / rates.memory
+    )
     recompute = forward * layout.recompute_full[:, None]
     attention_only = np.zeros_like(forward)
     attention_only[:, 1] = forward[:, 1]
@@ -249,8 +281,8 @@ def time_parts(
     boundary = boundary / np.where(layout.sequence_parallel > 0, layout.tp, 1.0)
     stride = layout.tp * layout.cp * layout.dp
     once, gather, latency, each = _data_parallel(shape, layout, rules, workload, fabric)
-    ordinary, experts = local_parameters(shape, rules, layout)
-    states = np.maximum(ordinary[0], ordinary[2]) + np.maximum(experts[0], experts[2])
+    ends, expert_ends = local_parameters(shape, rules, layout)
+    states = np.maximum(ends[0], ends[2]) + np.maximum(expert_ends[0], expert_ends[2])
     states = states * workload.trainable_share / np.where(layout.zero >= 1, layout.shard, 1.0)
     offload = layout.offload_optimizer * states * 32.0 / (hardware.host_link.gb_per_s * 1e9)
     host = np.where(layout.fused_elementwise > 0, *HOST_LAYER_S[::-1])
@@ -264,7 +296,7 @@ def time_parts(
     crowd = layout.tp * fabric.nodes(layout.tp, np.ones(len(stride))) ** 0.5
     stall = np.where(across & (layout.tp > 1), INTERFERENCE_S * crowd, 0.0)
     return TimeParts(
-        layer=layer, recompute=recompute, head=_head(shape, layout, rates, rules),
+        layer=layer, recompute=recompute, head=_head(shape, layout, rates, rules, workload),
         host=host, stall=stall,
         p2p=np.where(layout.pp > 1, 2.0 * fabric.point_to_point(boundary, stride), 0.0),
         hand_over_wait=_hand_over_wait(layout, rules, fabric),
@@ -284,7 +316,7 @@ def _optimizer_launches(shape: ModelShape, layout: Layout) -> Floats:
 def _hand_over_wait(layout: Layout, rules: Conventions, fabric: Fabric) -> Floats:
     """Seconds per micro batch: one neighbour on the end stages, two in the middle."""
     nodes = layout.world / fabric.gpus_per_node
-    crowded = 1.0 / (1.0 + (MANY_NODES / nodes) ** 10)
+    crowded = 1.0 / (1.0 + (MANY_NODES / nodes) ** 20)
     return np.asarray(rules.hand_over_wait_s * np.minimum(layout.pp - 1.0, 2.0) * crowded)
 
 

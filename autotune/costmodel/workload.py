@@ -46,7 +46,8 @@ class Conventions:
     frees on side streams make the allocator flush and retry near the limit.
     ``hand_over_wait_s`` is what the host waits for each neighbour's message sizes in pipelines
     over very many nodes.
-    ``overlap_*`` are the default fractions of communication hidden behind computation.
+    ``overlap_*`` are the default fractions of communication hidden behind computation;
+    ``overlap_sharded`` is what of it is left where ZeRO-1 scatters gradients.
     ``stage_cut`` says how layers are given to pipeline stages: evenly, or by compute cost
     with the output head counted. ``reported_rank`` is the pipeline stage whose memory the
     framework's log shows.
@@ -62,6 +63,7 @@ class Conventions:
     attention_backend: str = "flash"
     sequence_parallel: bool = False
     overlap_data_parallel: float = 0.7
+    overlap_sharded: float = 1.0
     overlap_tensor_parallel: float = 0.0
     fused_kernels: bool = True
     late_freed_tensors: int = 0
@@ -85,6 +87,7 @@ CONVENTIONS = {
             "nanotron", sequence_parallel=True, stage_cut="by_cost", vocab_divisor=1,
             fused_kernels=False, reported_rank="first", bucket_bytes=2.0, overlap_data_parallel=1.0,
             late_freed_tensors=2, retries_when_full=True, hand_over_wait_s=0.55,
+            overlap_sharded=0.0,
         ),
         Conventions(
             "aleph-alpha", gradient_bytes=2.0, zero_stage=1, vocab_divisor=1, fused_kernels=False,

@@ -129,3 +129,26 @@ def test_a_searched_precision_changes_the_rate_of_matrix_products() -> None:
     )
     slow, middle, fast = table.predict().step_time_s
     assert slow > 1.5 * middle > 1.5 * 1.5 * fast
+
+
+def test_gradient_accumulation_is_paid_per_micro_batch_and_never_when_sharded() -> None:
+    """Adding bf16 gradients to an fp32 buffer moves 10 bytes a parameter, whatever the tokens."""
+    model = model_of(HEADLESS, nodes=1, batch=512, framework="nanotron")
+    table = table_of(model, micro_batch_size=[1, 2, 4, 1], zero_stage=[0, 0, 0, 3])
+    one, two, four, sharded = table.physics.steady[table.row, 2]
+    each = (two - four) / 16
+    assert one - two == pytest.approx(32 * each)
+    assert one - sharded == pytest.approx(64 * each)
+    parameters = 32 * (4096 * 4096 * 2.5 + 3 * 4096 * 14336)
+    assert each == pytest.approx(
+        10.0 * parameters / (model.hardware.memory_gb_per_s * 1e9), rel=0.01
+    )
+
+
+def test_a_short_stage_that_its_host_delays_sets_the_pace() -> None:
+    """The head's stage has the fewest layers; the others launch more and wait for it no longer."""
+    model = model_of(batch=64, framework="nanotron")
+    columns = {"tensor_model_parallel_size": [2], "pipeline_model_parallel_size": [8]}
+    table = table_of(model, **columns, micro_batch_size=[1], seq_length=[128])
+    parts = table.predict().time_parts
+    assert parts["host_overhead"][0] > parts["compute"][0]

@@ -98,7 +98,7 @@ def test_a_moved_cluster_is_learned_in_a_handful_of_trials(rows: FiniteRows) -> 
         truth = Truth(rows, seed)
         told = truth.search(AutotuneProposer(rows, model()), 8)
         assert reached(told) <= truth.best * 1.03
-        assert sum(t.outcome is Outcome.OOM_GPU for t in told) <= 2
+        assert sum(t.outcome is Outcome.OOM_GPU for t in told) <= 3
 
 
 def test_predictions_come_with_bands_and_hit_after_some_trials(rows: FiniteRows) -> None:
