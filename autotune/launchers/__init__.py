@@ -21,7 +21,7 @@ from autotune.errors import BadInput
 from autotune.trial import GangStatus, Handle, Job
 
 ENTRY_POINT_GROUP = "autotune.launchers"
-NODE_SIDE = frozenset({"supervisor", "host", "rank", "nvml"})
+NODE_SIDE = frozenset({"supervisor", "place", "members", "rank", "cgroup", "host", "nvml"})
 MEMBERS = ("name", "submit", "poll", "cancel", "survivors", "find")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autotune.errors import BadInput, InfrastructureError
-from autotune.launchers import host, supervisor
+from autotune.launchers import host, members, supervisor
 from autotune.trial import Job
 
 SUPERVISOR = Path(supervisor.__file__)
@@ -260,7 +260,7 @@ class CancelClock:
 
     def overdue(self, token: str, grace_s: float, dump_stacks: bool) -> bool:
         """Whether grace, dumps and margin are over and the gang may be killed directly."""
-        allowed_s = grace_s + self.margin_s + (supervisor.DUMP_BOUND_S if dump_stacks else 0.0)
+        allowed_s = grace_s + self.margin_s + (members.DUMP_BOUND_S if dump_stacks else 0.0)
         return time.monotonic() >= self._asked.get(token, math.inf) + allowed_s
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autotune.errors import InfrastructureError
-from autotune.launchers import host
+from autotune.launchers import host, members
 from autotune.trial import Handle
 
 CLIENT_MARK = "AUTOTUNE_SUPERVISOR"
@@ -86,10 +86,10 @@ def same_boot(handle: Handle) -> bool:
 
 
 def carriers(handle: Handle) -> list[tuple[int, int]]:
-    """(pid, start time) of this host's processes that carry the gang's token, but not ourselves."""
+    """(pid, start time) of what lives of the gang on this host, ourselves apart."""
     if not same_boot(handle):
         return []
-    found = host.marked(f"AUTOTUNE_TOKEN={handle['token']}")
+    found = members.carriers(handle["token"])
     return [(pid, start_time) for pid, start_time in found if pid != os.getpid()]
 
 

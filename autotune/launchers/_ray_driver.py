@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autotune.launchers import _ray_keeper, host
+from autotune.launchers import _ray_keeper, cgroup, host, members
 from autotune.launchers._ray_cluster import why_pending
 
 NAMESPACE = "autotune"
@@ -86,7 +86,7 @@ class Driver:
             log_to_driver=False,
             configure_logging=False,
         )
-        for module in (_ray_keeper, host):
+        for module in (_ray_keeper, members, cgroup, host):
             ray.cloudpickle.register_pickle_by_value(module)
         self.keeper_class = ray.remote(_ray_keeper.Keeper)
         self.sweep_task = ray.remote(_ray_keeper.sweep)

@@ -30,6 +30,7 @@ from autotune.launchers.host import (
     send_signal,
     write_whole,
 )
+from autotune.launchers.members import carriers
 
 REPLY_BYTES = 4 * 1024 * 1024
 RENDEZVOUS_BOUND_S = 120.0
@@ -337,7 +338,7 @@ def sweep(token: str, kill: bool) -> list[str]:
     """What carries a token on this node, killed first if asked to."""
     bound = time.monotonic() + 5.0
     while True:
-        found = [entry for entry in marked(f"AUTOTUNE_TOKEN={token}") if entry[0] != os.getpid()]
+        found = [entry for entry in carriers(token) if entry[0] != os.getpid()]
         if not kill or not found or time.monotonic() > bound:
             return [f"{socket.gethostname()}: process {pid}" for pid, _ in found]
         for pid, start_time in found:

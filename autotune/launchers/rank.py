@@ -11,8 +11,10 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
+    from autotune.launchers.cgroup import join
     from autotune.launchers.host import prctl, process_stat
 else:
+    from cgroup import join
     from host import prctl, process_stat
 if TYPE_CHECKING:
     from typing import Any
@@ -145,11 +147,17 @@ class Rank:
 
 
 def start_process(
-    argv: list[str], env: dict[str, str], cwd: str, output: int, group: int, umask: int
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    output: int,
+    groups: tuple[int, str],
+    umask: int,
 ) -> int:
     """Fork and execute; returns the pid. OSError when the program or folder cannot be used.
 
-    The child joins process group ``group`` (0: leads a new one) and dies with this process.
+    ``groups``: the process group it joins (0: it leads a new one) and the control group (""
+    for none). It dies with this process.
     """
     ready, failure = os.pipe()
     parent = os.getpid()
@@ -159,7 +167,9 @@ def start_process(
             prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
             if os.getppid() != parent:
                 os._exit(127)
-            os.setpgid(0, group)
+            os.setpgid(0, groups[0])
+            if groups[1]:
+                join(groups[1])
             for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
                 signal.signal(signum, signal.SIG_DFL)
             os.umask(umask)

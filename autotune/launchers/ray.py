@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import BadInput
-from autotune.launchers import _gang, _records, host, supervisor
+from autotune.launchers import _gang, _records, host, members, supervisor
 from autotune.launchers._process import describe_process
 from autotune.launchers._ray_bridge import Bridge
 from autotune.launchers._ray_local import local_cluster
@@ -153,7 +153,7 @@ class Ray:
     def survivors(self, handle: Handle) -> list[str]:
         """What carries the token on the gang's nodes and on this host."""
         left = self._bridge.ask("survivors", token=handle["token"])["left"]
-        here = host.marked(f"AUTOTUNE_TOKEN={handle['token']}")
+        here = members.carriers(handle["token"])
         return [*left, *(describe_process(pid) for pid, _ in here if pid != os.getpid())]
 
     def find(self, trial_dir: Path, token: str) -> Handle | None:

@@ -14,10 +14,9 @@ from its starter and ends the gang once nobody holds the other end of its standa
     TRIAL_DIR/logs/rankK.SSS.log   "monotonic seconds<tab>line", head and last segments kept
     TRIAL_DIR/exit.N.json          how it ended, written whole or not at all
 
-Processes are known by (pid, start time), found by ancestry (this process is their subreaper,
-so an orphan's parent is always one of ours) and by the mark in their environment; never by
-name. Imports are few on purpose (no pathlib, no subprocess, no contextlib): a trial's overhead
-is mostly this file's start-up.
+Where its ranks stand and what they are told is ``place.py``'s, who belongs to the gang and how
+it is ended ``members.py``'s. Imports are few on purpose (no pathlib, no subprocess, no
+contextlib): a trial's overhead is mostly this file's start-up.
 """
 
 from __future__ import annotations
@@ -32,55 +31,52 @@ TYPE_CHECKING = False
 HERE = os.path.dirname(os.path.abspath(__file__))
 if TYPE_CHECKING or __package__:
     from autotune.launchers.host import (
-        allowed_environment,
         boot_id,
-        descendants,
-        free_port,
         machine,
-        marked,
         oom_kills,
-        own_address,
         prctl,
         process_stat,
         read_object,
         secret_values,
-        send_signal,
         write_whole,
     )
+    from autotune.launchers.members import KILL_BOUND_S, Members, end_containers, sweep
+    from autotune.launchers.place import Place
     from autotune.launchers.rank import Rank, RankLog, start_process
 else:  # a script on a node: its neighbours lie beside it
     sys.path.insert(0, HERE)
     from host import (
-        allowed_environment,
         boot_id,
-        descendants,
-        free_port,
         machine,
-        marked,
         oom_kills,
-        own_address,
         prctl,
         process_stat,
         read_object,
         secret_values,
-        send_signal,
         write_whole,
     )
+    from members import KILL_BOUND_S, Members, end_containers, sweep
+    from place import Place
     from rank import Rank, RankLog, start_process
 
     sys.path.remove(HERE)
 if TYPE_CHECKING:
     from typing import Any
 
-NODE_FILES = ("supervisor.py", "host.py", "rank.py", "nvml.py")
+NODE_FILES = (
+    "supervisor.py",
+    "place.py",
+    "members.py",
+    "rank.py",
+    "cgroup.py",
+    "host.py",
+    "nvml.py",
+)
 PIPE_BYTES = 1024 * 1024
 TICK_S = 0.2
 SHARED_TICK_S = 1.0
 ENDING_TICK_S = 0.02
 LEFTOVER_GRACE_S = 2.0
-KILL_BOUND_S = 10.0
-DUMP_BOUND_S = 10.0
-RENDEZVOUS_BOUND_S = 120.0
 
 
 class Supervisor:
@@ -90,7 +86,8 @@ class Supervisor:
         self.spec = spec
         self.folder = folder
         self.index = index
-        self.mark = f"{spec['token']}:{index}"
+        self.place = Place(spec, folder, index)
+        self.members = Members(spec["token"], index)
         self.ranks: list[Rank] = []
         self.error: str | None = None
         self.started_s = time.monotonic()
@@ -102,7 +99,6 @@ class Supervisor:
         self.term_sent = False
         self.grace_s = float(spec["grace_s"])
         self.kill_at = 0.0
-        self.dumps: dict[int, float] = {}
         self.leftovers = 0
         self.survivors: list[int] = []
         self.terminated = False
@@ -112,77 +108,17 @@ class Supervisor:
 
     # -- starting
 
-    def own_ranks(self) -> list[tuple[int, int]]:
-        """(rank, local rank) of what this part starts."""
-        per, local_size = self.spec["per"], max(1, int(self.spec["gpus_per_node"]))
-        if per != "rank":
-            return [(self.index, 0)]
-        if self.spec["unit"] == "rank":
-            told = os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", self.index % local_size)
-            return [(self.index, int(told))]
-        return [(self.index * local_size + local, local) for local in range(local_size)]
-
-    def rendezvous(self) -> tuple[str, int]:
-        """MASTER_ADDR and MASTER_PORT: as told, else as part 0 chose them on its own node."""
-        if self.spec["master_addr"]:
-            return str(self.spec["master_addr"]), int(self.spec["master_port"])
-        path = os.path.join(self.folder, "rendezvous.json")
-        if self.index == 0:
-            chosen = {"addr": own_address(), "port": free_port(), "token": self.spec["token"]}
-            write_whole(path, chosen)
-            return str(chosen["addr"]), int(str(chosen["port"]))
-        bound = time.monotonic() + RENDEZVOUS_BOUND_S
-        request = os.path.join(self.folder, "cancel")
-        while time.monotonic() < bound and not self.terminated and not os.path.exists(request):
-            told = read_object(path)
-            if told and told.get("token") == self.spec["token"]:
-                return str(told["addr"]), int(told["port"])
-            time.sleep(0.05)
-        raise OSError(f"part 0 told no rendezvous in {path} (waited {RENDEZVOUS_BOUND_S:.0f} s)")
-
-    def environment(self, rank: int, local_rank: int, address: str, port: int) -> dict[str, str]:
-        """What one started process sees: allowed variables, the job's own, and its place."""
-        spec = self.spec
-        local_size = max(1, int(spec["gpus_per_node"]))
-        node = rank // local_size if spec["per"] == "rank" else self.index
-        env = allowed_environment(set(spec["inherit"]))
-        env.setdefault("PYTHONUNBUFFERED", "1")
-        env.update(spec["env"])
-        if spec["path_prefix"]:
-            env["PATH"] = spec["path_prefix"] + os.pathsep + env.get("PATH", os.defpath)
-        place = {"MASTER_ADDR": address, "MASTER_PORT": port}
-        place.update({"PET_MASTER_ADDR": address, "PET_MASTER_PORT": port})
-        if spec["per"] != "job":
-            place.update({"NODE_RANK": node, "NNODES": spec["nodes"]})
-        if spec["per"] == "node":
-            place.update({"PET_NODE_RANK": node, "PET_NNODES": spec["nodes"]})
-            place.update({"PET_NPROC_PER_NODE": local_size, "PET_MAX_RESTARTS": 0})
-        if spec["per"] == "rank":
-            place.update({"RANK": rank, "LOCAL_RANK": local_rank, "GROUP_RANK": node})
-            place.update({"WORLD_SIZE": int(spec["nodes"]) * local_size})
-            place.update({"LOCAL_WORLD_SIZE": local_size})
-        if spec["gpus"]:
-            place["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in spec["gpus"])
-        env.update({name: str(value) for name, value in place.items()})
-        env["AUTOTUNE_TOKEN"] = spec["token"]
-        env["AUTOTUNE_PART"] = self.mark
-        env["AUTOTUNE_TRIAL_DIR"] = self.folder
-        return env
-
-    def visible_gpus(self) -> list[str]:
-        """Indices or UUIDs of the GPUs this part was given; empty where nothing tells."""
-        if not int(self.spec["gpus_per_node"]):
-            return []
-        told = self.spec["env"].get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
-        return [str(gpu) for gpu in self.spec["gpus"]] or (told or "").split(",")
-
     def start_ranks(self, umask: int) -> None:
         """Start every rank of this part; OSError when one of them cannot be."""
         os.makedirs(os.path.join(self.folder, "logs"), 0o700, exist_ok=True)
-        address, port = self.rendezvous()
-        for rank, local_rank in self.own_ranks():
-            env = self.environment(rank, local_rank, address, port)
+        address, port = self.place.rendezvous(self.given_up)
+        for rank, local_rank in self.place.ranks():
+            env = self.place.environment(rank, local_rank, address, port)
             self.start_rank(rank, env, umask)
+
+    def given_up(self) -> bool:
+        """Whether the gang was asked to end before its ranks were started."""
+        return self.terminated or os.path.exists(os.path.join(self.folder, "cancel"))
 
     def start_rank(self, rank: int, env: dict[str, str], umask: int) -> None:
         """Start one rank; where that fails, its log and exit code say it as a shell would."""
@@ -196,11 +132,10 @@ class Supervisor:
         os.set_blocking(source, False)
         secrets = tuple(secret_values(env))
         log = RankLog(os.path.join(self.folder, "logs"), rank, source, secrets)
-        argv = [str(word).replace("{rank}", str(rank)) for word in self.spec["argv_prefix"]]
-        argv += self.spec["argv"]
-        group = self.ranks[0].pid if self.ranks else 0
+        cwd = self.spec["cwd"] or self.folder
+        groups = (self.ranks[0].pid if self.ranks else 0, self.members.group)
         try:
-            pid = start_process(argv, env, self.spec["cwd"] or self.folder, sink, group, umask)
+            pid = start_process(self.place.argv(rank), env, cwd, sink, groups, umask)
             self.ranks.append(Rank(rank, pid, log))
         except OSError as error:
             code, reason = (127, "command not found") if error.errno == 2 else (126, "refused")
@@ -260,7 +195,7 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            self.dumps.pop(pid, None)
+            self.members.dumps.pop(pid, None)
             rank = by_pid.get(pid)
             if rank is None:
                 continue
@@ -297,7 +232,7 @@ class Supervisor:
         if os.path.exists(request):
             asked = read_object(request) or {}
             if asked.get("dump"):
-                self.dump_stacks(now)
+                self.members.dump_stacks(self.spec["py_spy"], os.path.join(self.folder, "logs"))
             self.begin_end("cancel", float(asked.get("grace_s", self.grace_s)), now)
         elif int(self.spec["parts"]) > 1 and self.others_failed():
             self.expect_end()
@@ -311,12 +246,6 @@ class Supervisor:
 
     # -- ending
 
-    def members(self) -> list[tuple[int, int]]:
-        """(pid, start time) of all that lives of this part: by ancestry, and by its mark."""
-        own = os.getpid()
-        found = {*descendants(own), *marked(f"AUTOTUNE_PART={self.mark}")}
-        return [(pid, start) for pid, start in sorted(found) if pid != own]
-
     def begin_end(self, reason: str, grace_s: float, now: float) -> None:
         """Ask everything to end (after the stack dumps), and note until when it may take."""
         self.ending = reason
@@ -325,64 +254,29 @@ class Supervisor:
 
     def continue_end(self, now: float) -> None:
         """TERM once the dumps are done, KILL from the end of the grace on."""
-        if any(now < bound for bound in self.dumps.values()):
+        if self.members.being_dumped():
             return
         if not self.term_sent:
             self.term_sent = True
             self.kill_at = now + self.grace_s
-            self.signal_members(signal.SIGTERM)
+            self.members.send(signal.SIGTERM)
         elif now >= self.kill_at:
-            self.signal_members(signal.SIGKILL)
-
-    def signal_members(self, signum: int) -> None:
-        """Signal all that lives of this part."""
-        for pid, start_time in self.members():
-            send_signal(pid, start_time, signum)
+            self.members.send(signal.SIGKILL)
 
     def settled(self, now: float) -> bool:
         """Whether nothing is left once the ranks have ended; begins to end what is."""
-        members = self.members()
-        if not members:
+        alive = self.members.alive()
+        if not alive:
+            self.members.close()
             return True
         if self.ending is None or not self.leftovers:
-            self.leftovers = len(members)
+            self.leftovers = len(alive)
         if self.ending is None:
             self.begin_end("leftover", LEFTOVER_GRACE_S, now)
         if self.term_sent and now >= self.kill_at + KILL_BOUND_S:
-            self.survivors = [pid for pid, _ in members]
+            self.survivors = [pid for pid, _ in alive]
             return True
         return False
-
-    def dump_stacks(self, now: float) -> None:
-        """Start py-spy on each Python process of the gang, where it is there; 16 at most."""
-        program = self.spec["py_spy"]
-        if not program or not os.access(program, os.X_OK):
-            return
-        for pid, _ in self.members()[:16]:
-            try:
-                if "python" not in os.path.basename(os.readlink(f"/proc/{pid}/exe")):
-                    continue
-            except OSError:
-                continue
-            path = os.path.join(self.folder, "logs", f"stacks.{pid}.txt")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            actions = [(os.POSIX_SPAWN_OPEN, fd, path, flags, 0o600) for fd in (1, 2)]
-            argv = [program, "dump", "--pid", str(pid)]
-            dump = os.posix_spawn(program, argv, dict(os.environ), file_actions=actions)
-            self.dumps[dump] = now + DUMP_BOUND_S
-
-    def end_containers(self) -> None:
-        """Kill containers by the ids their starter wrote: they are no descendants of ours."""
-        folder = os.path.join(self.folder, "containers")
-        program = self.spec["container_program"]
-        for rank in self.ranks if program and self.ending else ():
-            try:
-                with open(os.path.join(folder, f"rank{rank.rank}.cid")) as file:
-                    container = file.read().strip()
-                argv = [program, "kill", container]
-                os.waitpid(os.posix_spawnp(program, argv, dict(os.environ)), 0)
-            except OSError:
-                continue
 
     # -- telling
 
@@ -425,12 +319,13 @@ class Supervisor:
         identity = {"pid": os.getpid(), "token": self.spec["token"], "index": self.index}
         identity["start_time"] = (process_stat(os.getpid()) or ("", 0, 0))[2]
         identity.update({"host": os.uname().nodename, "boot_id": boot_id()})
-        identity["ranks"] = [rank for rank, _ in self.own_ranks()]
+        identity["ranks"] = [rank for rank, _ in self.place.ranks()]
+        identity["cgroup"] = self.members.group
         identity.update({"monotonic_s": time.monotonic(), "wall_s": time.time()})
         write_whole(os.path.join(self.folder, f"supervisor.{self.index}.json"), identity, False)
         try:
             self.start_ranks(umask)
-            self.sampler = start_sampler(self.visible_gpus(), self.spec["token"])
+            self.sampler = start_sampler(self.place.visible_gpus(), self.spec["token"])
         except OSError as error:
             self.look(time.monotonic())
             if self.ending is None and not self.terminated:
@@ -438,7 +333,9 @@ class Supervisor:
                 self.error = f"cannot start {what!r}: {error.strerror or error}"
                 self.begin_end("start", 0.0, time.monotonic())
         self.watch(wake, lifeline)
-        self.end_containers()
+        if self.spec["container_program"] and self.ending:
+            folder = os.path.join(self.folder, "containers")
+            end_containers(self.spec["container_program"], folder, self.ranks)
         return self.tell(self.record())
 
     def tell(self, record: dict[str, Any]) -> bool:
@@ -480,21 +377,6 @@ def part_index(word: str) -> int:
         if name in os.environ:
             return int(os.environ[name])
     raise SystemExit("supervisor: INDEX is env, but neither mpirun nor srun started this process")
-
-
-def sweep(token: str) -> int:
-    """Kill all that carries a token on this host; 0 when nothing is left."""
-    bound = time.monotonic() + KILL_BOUND_S
-    while True:
-        found = [entry for entry in marked(f"AUTOTUNE_TOKEN={token}") if entry[0] != os.getpid()]
-        if not found or time.monotonic() > bound:
-            break
-        for pid, start_time in found:
-            send_signal(pid, start_time, signal.SIGKILL)
-        time.sleep(0.05)
-    for pid, _ in found:
-        print(f"autotune: {os.uname().nodename}: process {pid} cannot be killed", flush=True)
-    return 1 if found else 0
 
 
 def main(arguments: list[str]) -> int:

@@ -61,7 +61,17 @@ def host() -> dict[str, Any]:
         "shm_free_gib": _free_gib("/dev/shm"),
         "tmp_free_gib": _free_gib("/tmp"),
         "open_files_limit": _open_files_limit(),
+        "own_control_group": _own_control_group(),
     }
+
+
+def _own_control_group() -> bool:
+    """Whether autotune could put this very check, as it would a trial, in a group of its own."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("0::") and "/autotune-" in line for line in lines)
 
 
 def _available_gib() -> float | None:
