@@ -17,8 +17,7 @@ from autotune.controller.events import Progress
 from autotune.controller.timers import HangTimer
 from autotune.launchers import Launcher
 from autotune.launchers.nvml import Gpu
-from autotune.logs import EvidenceCollector, LogFormat, Parser, SampleTally
-from autotune.logs.reader import clean
+from autotune.logs import EvidenceCollector, LogFormat, Parser, SampleTally, Scanner
 from autotune.logs.tail import TrialLogs
 from autotune.search.steady import SteadyState
 from autotune.study.intents import Intent
@@ -58,6 +57,7 @@ class Watch:
         self._logs = TrialLogs(self.paths.folder)
         self._parser = Parser(self.log_format)
         self.evidence = EvidenceCollector()
+        self._scanner = Scanner(self._parser, self.evidence)
         self.tally = SampleTally()
 
     # -- what the loop calls
@@ -151,14 +151,12 @@ class Watch:
     def _read(self) -> bool:
         """Feed what is new in the logs; whether there may be more at once."""
         ended = self.status.state in ("exited", "lost")
-        lines = 0
-        for rank, arrival_s, text in self._logs.drain() if ended else self._logs.read():
-            lines += 1
-            for line in clean(text):
-                self.evidence.feed(line, rank, arrival_s)
-                for sample in self._parser.feed(line, arrival_s, rank):
-                    self._take(sample)
-        return lines > 0
+        blocks = 0
+        for block in self._logs.drain_blocks() if ended else self._logs.read_blocks():
+            blocks += 1
+            for sample in self._scanner.feed(block):
+                self._take(sample)
+        return blocks > 0
 
     def _take(self, sample: StepSample) -> None:
         self.steady.feed(sample)

@@ -11,6 +11,7 @@ from autotune.logs.formats import get_format, known_formats
 from autotune.logs.metric import format_from_metric
 from autotune.logs.parser import Parser
 from autotune.logs.reader import LogReader
+from autotune.logs.scanner import Scanner
 
 __all__ = [
     "EvidenceCollector",
@@ -20,6 +21,7 @@ __all__ = [
     "LogReader",
     "Parser",
     "SampleTally",
+    "Scanner",
     "diagnose",
     "format_from_metric",
     "get_format",

@@ -37,6 +37,12 @@ _FINISHED = re.compile(
     r"|after training is done|`trainer\.fit` stopped|exits successfully|successfully finished"
     r"|\"run_stop\".*\"success\""
 )
+_FINISHED_STEMS = ("training", "trainer.fit", "exits success", "successfully fin", "run_stop")
+MARKER = "^^"
+"""Stands in the lines by which Python points into the line of source above."""
+
+LITERALS = (*dict.fromkeys(row.needle for row in ROWS), *_FINISHED_STEMS)
+"""A line that holds none of them, in lower case, proves nothing."""
 
 
 @dataclass
@@ -84,13 +90,22 @@ class EvidenceCollector:
     def feed(self, line: str, rank: int = 0, arrival_s: float = 0.0) -> None:
         """Looks at one clean line. Never raises; keeps at most four lines a kind."""
         shape = shape_of(line) if len(line) <= MAX_CACHED_LINE else None
-        if shape not in self._harmless:
+        if not self.knows_harmless(shape):
             line = shorten(line)
             if self._look(line, rank, arrival_s) and shape is not None:
                 if len(self._harmless) >= MAX_SHAPES:
                     self._harmless.clear()
                 self._harmless.add(shape)
-        if "^^" not in line and (rank in self._previous or len(self._previous) < MAX_RANKS):
+        if MARKER not in line:
+            self.remember(line, rank)
+
+    def knows_harmless(self, shape: bytes | None) -> bool:
+        """Whether lines of this shape were seen to prove nothing."""
+        return shape in self._harmless
+
+    def remember(self, line: str, rank: int) -> None:
+        """Keeps a line that was not fed: it may be what the next one complains about."""
+        if rank in self._previous or len(self._previous) < MAX_RANKS:
             self._previous[rank] = line[:KEEP_CHARACTERS]
 
     def decisive(

@@ -16,20 +16,12 @@ def read_number(text: str) -> float | None:
 
     Thousands separators, the suffixes K M G B T and durations ``[days, ]h:mm:ss`` are read.
     """
-    try:
-        return float(text)
-    except ValueError:
-        pass
     text = text.strip().replace(",", "").replace("_", "")
-    if ":" in text:
-        return _read_duration(text)
     scale = SCALES.get(text[-1:], 1.0)
-    if scale != 1.0:
-        text = text[:-1]
     try:
-        return float(text) * scale
+        return float(text if scale == 1.0 else text[:-1]) * scale
     except ValueError:
-        return None
+        return _read_duration(text) if ":" in text else None
 
 
 def _read_duration(text: str) -> float | None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from autotune.logs.cut import Cut, Place
 from autotune.logs.format import UNITS, LinePattern, LogFormat
-from autotune.logs.numbers import read_number
 from autotune.logs.prefix import find_rank
 from autotune.logs.samples import to_sample
 from autotune.logs.shape import MAX_CACHED_LINE, MAX_SHAPES, shape_of, shorten
@@ -30,19 +30,16 @@ _TELLS_A_STEP = frozenset(
     {"seconds", "loss", "tokens_per_s", "tokens_per_s_per_gpu", "samples_per_s"}
 )
 
-_Place = tuple[str, float, int, int]
-"""A figure's field, its unit's factor, and where in the line its number stands."""
-
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """How to read every line of one shape."""
 
     table: _Table
     opens: bool
     complete: bool
     rank: tuple[int, int] | None
-    places: tuple[_Place, ...]
+    cut: Cut
 
 
 @dataclass
@@ -89,7 +86,8 @@ class Parser:
     """Reads one trial's log by a format, or by the members of one such as ``auto``.
 
     ``matched`` names the format that took the last line (None: no format did); ``notes`` holds
-    contradictions seen, at most twenty. Once the lines of a format were seen, the formats
+    contradictions seen, at most twenty; ``plans`` is what is known of lines by their shape, a
+    new table once other formats are asked. Once the lines of a format were seen, the formats
     trusted less only add memory and extra figures to its steps.
     """
 
@@ -100,7 +98,7 @@ class Parser:
         self._holding = [one for one in self._tables if one.complete is not None]
         self._bare_rank = all(one.bare_rank for one in ordered)
         self._by_user = any(one.by_user for one in ordered)
-        self._plans: dict[bytes, _Plan | None] = {}
+        self.plans: dict[bytes, Plan | None] = {}
         self._leader: _Table | None = None
         self.matched: str | None = None
         self.notes: list[str] = []
@@ -112,10 +110,19 @@ class Parser:
         """
         self.matched = None
         line = shorten(line)
-        if "]" in line and line.count("%|") > 1:
+        if "%|" in line and line.count("%|") > 1:
             parts = _BAR_END.split(line)
             return [one for part in parts for one in self._feed(part, arrival_s, rank)]
         return self._feed(line, arrival_s, rank)
+
+    @property
+    def literals(self) -> tuple[str, ...]:
+        """A line that holds none of them is no format's, unless a step is held open."""
+        return tuple(needle for one in self._tables for needle in one.needles)
+
+    def holds(self, rank: int) -> bool:
+        """Whether the next line of a rank's file may belong to the step before it."""
+        return bool(self._holding) and any(rank in one.held for one in self._holding)
 
     def finish(self) -> list[StepSample]:
         """What was still held open when the log ended."""
@@ -131,51 +138,54 @@ class Parser:
             if one.held and stream in one.held:
                 samples += self._continue(one, line, stream)
         plan = self._plan(line)
-        if plan is None:
-            return samples
+        return samples if plan is None else samples + self.take(plan, line, arrival_s, stream)
+
+    def take(self, plan: Plan, line: str, arrival_s: float, stream: int) -> list[StepSample]:
+        """The samples of a line whose figures stand where the plan says; see `plans`."""
+        samples: list[StepSample] = []
         self.matched = plan.table.format.name
         rank = stream if plan.rank is None else int(line[plan.rank[0] : plan.rank[1]])
-        figures = _cut(line, plan.places)
+        figures = plan.cut.figures(line)
         if not plan.opens:
             samples += self._release(plan.table, stream)
             _place_beside(figures, plan.table.last_step, stream)
             return samples + self._sample(plan.table, figures, rank, arrival_s)
-        if not _locked(plan.table, stream, figures):
+        if plan.table.format.lock is not None and not _locked(plan.table, stream, figures):
             return samples
         return samples + self._open(plan, line, figures, rank, arrival_s, stream)
 
-    def _plan(self, line: str) -> _Plan | None:
+    def _plan(self, line: str) -> Plan | None:
         if self._by_user or len(line) > MAX_CACHED_LINE:
             return self._make_plan(line)
         shape = shape_of(line)
         try:
-            return self._plans[shape]
+            return self.plans[shape]
         except KeyError:
             pass
-        if len(self._plans) >= MAX_SHAPES:
-            self._plans.clear()
-        plan = self._plans[shape] = self._make_plan(line)
+        if len(self.plans) >= MAX_SHAPES:
+            self.plans.clear()
+        plan = self.plans[shape] = self._make_plan(line)
         return plan
 
-    def _make_plan(self, line: str) -> _Plan | None:
+    def _make_plan(self, line: str) -> Plan | None:
         rank, start = (None, 0) if self._by_user else find_rank(line, self._bare_rank)
         text = line[start:]
         for one in self._tables:
             if not any(needle in line for needle in one.needles):
                 continue
-            places: dict[str, _Place] = {}
+            places: dict[str, Place] = {}
             opens = _find(one.opens, text, start, places)
             if opens:
                 _find(one.inside, text, start, places)
             elif not _find(one.beside, text, start, places):
                 continue
             complete = one.complete is None or one.complete.search(text) is not None
-            return _Plan(one, opens, complete, rank, tuple(places.values()))
+            return Plan(one, opens, complete, rank, Cut(places.values(), line))
         return None
 
     def _open(
         self,
-        plan: _Plan,
+        plan: Plan,
         line: str,
         figures: dict[str, float],
         rank: int,
@@ -183,7 +193,7 @@ class Parser:
         stream: int,
     ) -> list[StepSample]:
         one = plan.table
-        samples = self._release(one, stream)
+        samples = self._release(one, stream) if one.held else []
         if "step" in figures:
             _remember(one.last_step, stream, figures["step"])
         elif stream in one.last_step and not one.format.by_user:
@@ -204,9 +214,9 @@ class Parser:
         if not _find(one.opens, line, 0, {}):
             glue = "" if held.tail.endswith(" ") or line.startswith(" ") else " "
             joined = held.tail + glue + line
-            places: dict[str, _Place] = {}
+            places: dict[str, Place] = {}
             _find(one.inside, joined, 0, places)
-            for name, value in _cut(joined, tuple(places.values())).items():
+            for name, value in Cut(places.values(), joined).figures(joined).items():
                 held.figures.setdefault(name, value)
             held.tail = joined[-_OVERLAP:]
         return []
@@ -235,12 +245,12 @@ class Parser:
             self._leader = one
             if not one.format.fallback:
                 self._tables = [table for table in self._tables if not table.format.fallback]
-                self._plans.clear()
+                self.plans = {}
         return [sample]
 
 
 def _find(
-    patterns: tuple[LinePattern, ...], text: str, start: int, places: dict[str, _Place]
+    patterns: tuple[LinePattern, ...], text: str, start: int, places: dict[str, Place]
 ) -> bool:
     """Adds where the patterns' figures stand; the first pattern to name a figure counts."""
     found = False
@@ -255,22 +265,8 @@ def _find(
             begin, end = match.span(name)
             if begin >= 0:
                 figure, factor = UNITS.get(name, (name, 1.0))
-                places.setdefault(figure, (figure, factor, start + begin, start + end))
+                places.setdefault(figure, Place(figure, factor, start + begin, start + end))
     return found
-
-
-def _cut(line: str, places: tuple[_Place, ...]) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    for name, factor, begin, end in places:
-        try:
-            value = float(line[begin:end])
-        except ValueError:
-            read = read_number(line[begin:end])
-            if read is None:
-                continue
-            value = read
-        figures[name] = value * factor
-    return figures
 
 
 def _remember(steps: dict[int, float], stream: int, step: float) -> None:

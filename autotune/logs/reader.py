@@ -72,11 +72,15 @@ class LogReader:
 
 def clean(block: bytes) -> list[str]:
     """Lines of a block without escape sequences, control characters and empty lines."""
+    return [line for line in wash(block).decode("utf-8", "replace").split("\n") if line]
+
+
+def wash(block: bytes) -> bytes:
+    """The block without escape sequences and control characters; ``\\r`` ends a line."""
     if b"\r" in block:
         block = block.replace(b"\r", b"\n")
     if b"\x1b" in block:
         block = _ANSI.sub(b"", block)
     if b"[0m" in block:
         block = _LOST_COLOUR.sub(b"", block)
-    text = block.translate(None, _CONTROLS).decode("utf-8", "replace")
-    return [line for line in text.split("\n") if line]
+    return block.translate(None, _CONTROLS)

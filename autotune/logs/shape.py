@@ -19,7 +19,12 @@ _TABLE = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else byte for byte
 
 def shape_of(line: str) -> bytes:
     """The line's shape, UTF-8 (what cannot be encoded is written as ``?``)."""
-    return line.encode("utf-8", "replace").translate(_TABLE)
+    return digits_blanked(line.encode("utf-8", "replace"))
+
+
+def digits_blanked(line: bytes) -> bytes:
+    """The shape of a line in UTF-8."""
+    return line.translate(_TABLE)
 
 
 def shorten(line: str) -> str:

@@ -24,8 +24,22 @@ from typing import NamedTuple
 
 SEGMENT_NAME = re.compile(r"^rank(\d{1,9})\.(\d{3,9})\.log$")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
+READ_LIMIT = 4 * 1024 * 1024
 LINE_LIMIT = 256 * 1024
+
+
+class LogBlock(NamedTuple):
+    """Whole lines of one rank as they stand in its file, the last without its line end.
+
+    A line without a stamp is of the time of the line before it, the first ones of ``before_s``
+    (seconds on the reader's clock, to which ``offset_s`` moves a stamp).
+    """
+
+    rank: int
+    text: bytes
+    before_s: float
+    offset_s: float
 
 
 class LogLine(NamedTuple):
@@ -61,7 +75,17 @@ class TrialLogs:
         """Ranks seen so far, in order."""
         return sorted(self._followers)
 
-    def read(self, limit_bytes: int = 4 * 1024 * 1024) -> Iterator[LogLine]:
+    def read(self, limit_bytes: int = READ_LIMIT) -> Iterator[LogLine]:
+        """The lines of `read_blocks`."""
+        for block in self.read_blocks(limit_bytes):
+            yield from _lines(block)
+
+    def drain(self) -> Iterator[LogLine]:
+        """The lines of `drain_blocks`."""
+        for block in self.drain_blocks():
+            yield from _lines(block)
+
+    def read_blocks(self, limit_bytes: int = READ_LIMIT) -> Iterator[LogBlock]:
         """New whole lines since the last call, at most about ``limit_bytes`` of them.
 
         Ranks take turns, so that one that floods cannot starve the others. Exhaust the
@@ -78,20 +102,22 @@ class TrialLogs:
                     continue
                 busy = True
                 budget -= len(data)
-                yield from self._lines(rank, data)
+                block = self._whole_lines(rank, data)
+                if block is not None:
+                    yield block
 
-    def drain(self) -> Iterator[LogLine]:
+    def drain_blocks(self) -> Iterator[LogBlock]:
         """Everything that is there, for a trial that has ended: unfinished last lines too."""
         while True:
             before = {rank: (f.segment, f.offset) for rank, f in self._followers.items()}
-            yield from self.read()
+            yield from self.read_blocks()
             if before == {rank: (f.segment, f.offset) for rank, f in self._followers.items()}:
                 break
         for rank in self.ranks:
             follower = self._followers[rank]
             if follower.rest:
                 rest, follower.rest = follower.rest, b""
-                yield self._line(rank, follower, rest)
+                yield self._block(rank, follower, rest)
 
     def _scan(self) -> None:
         found: dict[int, list[int]] = {}
@@ -147,23 +173,44 @@ class TrialLogs:
                 follower.rest = b""
             follower.segment, follower.offset = later[0], 0
 
-    def _lines(self, rank: int, data: bytes) -> Iterator[LogLine]:
+    def _whole_lines(self, rank: int, data: bytes) -> LogBlock | None:
         follower = self._followers[rank]
-        lines = (follower.rest + data).split(b"\n")
-        follower.rest = lines.pop()
+        data = follower.rest + data
+        end = data.rfind(b"\n")
+        follower.rest = data[end + 1 :]
         if len(follower.rest) > LINE_LIMIT:
-            lines.append(follower.rest)
-            follower.rest = b""
-        for line in lines:
-            yield self._line(rank, follower, line)
+            end, follower.rest = len(data), b""
+        return self._block(rank, follower, data[:end]) if end >= 0 else None
 
     @staticmethod
-    def _line(rank: int, follower: _Follower, line: bytes) -> LogLine:
-        stamp, tab, text = line.partition(b"\t")
+    def _block(rank: int, follower: _Follower, text: bytes) -> LogBlock:
+        before_s = follower.last_arrival_s
+        end = len(text)
+        while end >= 0:
+            begin = text.rfind(b"\n", 0, end) + 1
+            stamp_s, _ = read_stamp(text[begin:end])
+            if stamp_s is not None:
+                follower.last_arrival_s = stamp_s + follower.offset_s
+                break
+            end = begin - 1
+        return LogBlock(rank, text, before_s, follower.offset_s)
+
+
+def read_stamp(line: bytes) -> tuple[float | None, bytes]:
+    """A line's stamp (None: no supervisor stamped it) and its text."""
+    stamp, tab, text = line.partition(b"\t")
+    if tab:
         try:
-            follower.last_arrival_s = float(stamp) + follower.offset_s
+            return float(stamp), text
         except ValueError:
-            text = line  # not a supervisor's line: keep it whole, at the last known time
-        if not tab:
-            text = line
-        return LogLine(rank, follower.last_arrival_s, text)
+            pass
+    return None, line
+
+
+def _lines(block: LogBlock) -> Iterator[LogLine]:
+    arrival_s = block.before_s
+    for line in block.text.split(b"\n"):
+        stamp_s, text = read_stamp(line)
+        if stamp_s is not None:
+            arrival_s = stamp_s + block.offset_s
+        yield LogLine(block.rank, arrival_s, text)

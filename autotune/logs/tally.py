@@ -9,6 +9,7 @@ from autotune.trial import StepSample
 
 RECENT = 256
 MAX_RANKS = 4096
+_POSITIVE = ("seconds", "tokens", "tokens_per_s", "tokens_per_s_per_gpu", "samples_per_s")
 
 
 class SampleTally:
@@ -74,9 +75,10 @@ class SampleTally:
             return
         if sample.mfu is not None and not sample.mfu <= 1.0:
             self.implausible.append(f"MFU of {sample.mfu:.0%} is above 100%")
-        for name in ("seconds", "tokens", "tokens_per_s", "tokens_per_s_per_gpu", "samples_per_s"):
-            value = getattr(sample, name)
-            if value is not None and not (math.isfinite(value) and value > 0.0):
+        told = vars(sample)
+        for name in _POSITIVE:
+            value = told[name]
+            if value is not None and not 0.0 < value < math.inf:
                 self.implausible.append(f"{name} of {value:g}")
         if sample.seconds is not None and not (
             math.isfinite(sample.seconds) and sample.seconds > 0

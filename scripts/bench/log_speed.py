@@ -2,22 +2,23 @@
 
     python scripts/bench/log_speed.py [--mb 64] [--repeat 3]
 
-Made-up logs of several kinds, read in 64 KiB chunks. ``all`` is what a controller does (lines,
-a named format's samples, evidence); ``auto`` finds the format by itself. MB are 10^6 bytes;
-CPU
-time of this one process is taken, since the machine is shared; the best repeat counts.
+Made-up logs of several kinds, read from a trial's folder as a controller reads them: blocks,
+samples of a named format (``all``) or of one that is found out (``auto``), evidence. MB are 10^6
+bytes as the program printed them, without the supervisor's stamps; CPU time of this one process
+is taken, since the machine is shared; the best repeat counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from autotune.logs import EvidenceCollector, LogReader, Parser, SampleTally, get_format
-
-CHUNK = 1 << 16
+from autotune.logs import EvidenceCollector, Parser, SampleTally, Scanner, get_format
+from autotune.logs.tail import TrialLogs
 
 
 def megatron(n: int) -> str:
@@ -64,16 +65,23 @@ def unique(n: int) -> str:
     return f"fetched {random.getrandbits(128):x} from {random.getrandbits(64):x} into the cache\n"
 
 
-def read_all(data: bytes, log_format: str) -> tuple[float, int]:
+def write_log(folder: Path, lines: list[str]) -> None:
+    """A rank's log as its supervisor writes it: a stamp of monotonic seconds on every line."""
+    (folder / "logs").mkdir(parents=True)
+    stamped = (
+        f"{1000 + n * 0.001:.6f}\t{line}\n" for n, line in enumerate("".join(lines).splitlines())
+    )
+    (folder / "logs" / "rank0.000.log").write_text("".join(stamped))
+
+
+def read_all(folder: Path, log_format: str) -> tuple[float, int]:
     """CPU seconds and measured steps of one full reading."""
-    reader, parser = LogReader(), Parser(get_format(log_format))
-    evidence, tally = EvidenceCollector(), SampleTally()
+    parser, evidence, tally = Parser(get_format(log_format)), EvidenceCollector(), SampleTally()
+    scanner = Scanner(parser, evidence)
     begun = time.process_time()
-    for start in range(0, len(data), CHUNK):
-        for line in reader.feed(data[start : start + CHUNK]):
-            evidence.feed(line)
-            for sample in parser.feed(line):
-                tally.feed(sample)
+    for block in TrialLogs(folder).drain_blocks():
+        for sample in scanner.feed(block):
+            tally.feed(sample)
     return time.process_time() - begun, tally.measured
 
 
@@ -93,12 +101,14 @@ def main() -> None:
     }
     print(f"{'log':<12}{'all MB/s':>10}{'auto MB/s':>11}{'lines/s':>12}{'steps':>9}")
     for name, (make, log_format) in kinds.items():
-        lines_wanted = int(given.mb * 1e6 / len(make(0)))
-        data = "".join(make(n) for n in range(lines_wanted)).encode()
-        named = min(read_all(data, log_format) for _ in range(given.repeat))
-        auto = min(read_all(data, "auto") for _ in range(given.repeat))
-        rates = [len(data) / 1e6 / seconds for seconds, _ in (named, auto)]
-        lines = data.count(b"\n") / named[0]
+        texts = [make(n) for n in range(int(given.mb * 1e6 / len(make(0))))]
+        size_mb = sum(map(len, texts)) / 1e6
+        with tempfile.TemporaryDirectory() as folder:
+            write_log(Path(folder), texts)
+            named = min(read_all(Path(folder), log_format) for _ in range(given.repeat))
+            auto = min(read_all(Path(folder), "auto") for _ in range(given.repeat))
+        rates = [size_mb / seconds for seconds, _ in (named, auto)]
+        lines = sum(text.count("\n") for text in texts) / named[0]
         print(f"{name:<12}{rates[0]:>10.1f}{rates[1]:>11.1f}{lines:>12.0f}{named[1]:>9}")
 
 

@@ -150,7 +150,7 @@ def test_state_stays_bounded() -> None:
         parser.feed(RECORDS[0].replace(" | number of nan iterations:   0 |", ""), rank=n)
     for table in parser._tables:
         assert len(table.held) <= 4096 and len(table.last_step) <= 4096
-    assert len(parser._plans) <= 4096
+    assert len(parser.plans) <= 4096
 
 
 def test_contradiction_is_noted_and_unit_put_right() -> None:
