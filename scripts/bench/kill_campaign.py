@@ -2,8 +2,9 @@
 
     python scripts/bench/kill_campaign.py --kills 200 --json analysis/results/kill_campaign.json
 
-Studies of short real processes run until each is finished, resumed after every kill. What must
-come out: no trial lost, none told twice, no process left, every storage sound. Repeated
+Studies of short real processes run until each is finished, resumed after every kill of a
+controller. What must come out (``study_invariants.py`` is the judge): no trial lost, none told
+twice, no two gangs of one trial at once, no process left, every storage sound. Repeated
 GPU-seconds are what the kills cost: time of attempts that had to run again.
 """
 
@@ -14,7 +15,6 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,15 +22,23 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from autotune.controller.failpoints import NAMES
-from autotune.launchers import supervisor
+sys.path.insert(0, str(Path(__file__).parent))
 
-TRAINER = """
-import sys, time
+from study_invariants import PROOF, attempts_of, examine, spans
+
+from autotune.controller.failpoints import NAMES
+from autotune.launchers.host import marked
+
+TRAINER = (
+    PROOF
+    + """
+import sys
 for _ in range(6):
     time.sleep(0.05)
+    alive()
     print("tokens/s:", 1000 * int(sys.argv[1]) + int(sys.argv[2]), flush=True)
 """
+)
 SPACE = """
 name: campaign
 framework: command
@@ -60,9 +68,11 @@ class Counts:
     trials: int = 0
     trials_lost: int = 0
     told_twice: int = 0
+    two_gangs_at_once: int = 0
     orphans: int = 0
     storage_ok: bool = True
     repeated_gpu_seconds: float = 0.0
+    all_gpu_seconds: float = 0.0
 
 
 def main() -> None:
@@ -78,18 +88,27 @@ def main() -> None:
         job = Path(folder)
         (job / "train.py").write_text(TRAINER)
         (job / "space.yaml").write_text(SPACE)
+        dry = [sys.executable, "-m", "autotune", "run", "--space", "space.yaml", "--dry-run"]
+        begun = time.monotonic()
+        subprocess.run(dry, cwd=job, check=True, capture_output=True)
+        start_s = time.monotonic() - begun
         while counts.kills < wanted.kills:
-            one_study(job, f"s{counts.studies}", draw, counts, wanted.kills)
+            one_study(job, f"s{counts.studies}", draw, counts, wanted.kills, start_s)
     text = json.dumps(asdict(counts), indent=1)
     if wanted.json:
         wanted.json.write_text(text + "\n")
     print(text)
-    bad = counts.trials_lost or counts.told_twice or counts.orphans or not counts.storage_ok
-    sys.exit(1 if bad else 0)
+    bad = counts.trials_lost, counts.told_twice, counts.two_gangs_at_once, counts.orphans
+    sys.exit(1 if any(bad) or not counts.storage_ok else 0)
 
 
-def one_study(job: Path, name: str, draw: random.Random, counts: Counts, limit: int) -> None:
-    """Run one study to its end through up to eight kills, then check it."""
+def one_study(
+    job: Path, name: str, draw: random.Random, counts: Counts, limit: int, start_s: float
+) -> None:
+    """Run one study to its end through up to eight kills, then check it.
+
+    ``start_s``: how long a controller takes to start on this machine, as loaded as it is.
+    """
     env = {**os.environ, "AUTOTUNE_HOME": str(job / "home")}
     folder = job / "home" / "studies" / name
     words = ["run", "--space", "space.yaml", "--study", name, "--sampler", "random"]
@@ -98,7 +117,7 @@ def one_study(job: Path, name: str, draw: random.Random, counts: Counts, limit: 
             break
         if (folder / "study.json").exists():
             words = ["resume", name]
-        if not strike(words, job, folder, env, draw, counts):
+        if not strike(words, job, folder, env, draw, counts, start_s):
             break
     if (folder / "study.json").exists():
         words = ["resume", name]
@@ -117,8 +136,9 @@ def strike(
     env: dict[str, str],
     draw: random.Random,
     counts: Counts,
+    start_s: float,
 ) -> bool:
-    """Start a controller and kill something of it; False when it ended before that."""
+    """Start a controller and kill something of it; False when it ended by itself."""
     target = draw.choice(TARGETS)
     extra = {}
     if target == "failpoint":
@@ -131,10 +151,9 @@ def strike(
         stderr=subprocess.DEVNULL,
     )
     try:
-        controller.wait(timeout=120 if extra else draw.uniform(1.0, 4.5))
+        controller.wait(timeout=120 if extra else draw.uniform(0.5 * start_s, start_s + 4.0))
     except subprocess.TimeoutExpired:
-        hit(target, controller, folder, counts)
-        return True
+        return hit(target, controller, folder, draw, counts)
     killed = controller.returncode == -signal.SIGKILL
     if killed:
         counts.kills += 1
@@ -142,23 +161,38 @@ def strike(
     return killed
 
 
-def hit(target: str, controller: subprocess.Popen[bytes], folder: Path, counts: Counts) -> None:
-    """Kill the controller, or a process of a gang while the controller goes on for a while."""
+def hit(
+    target: str,
+    controller: subprocess.Popen[bytes],
+    folder: Path,
+    draw: random.Random,
+    counts: Counts,
+) -> bool:
+    """Kill the controller, or something of a gang and half the time the controller soon after.
+
+    Whether the controller was killed: one that goes on ends the study by itself.
+    """
     if target in ("rank", "supervisor"):
         bound = time.monotonic() + 3.0
         while not hit_gang(target, folder, counts) and time.monotonic() < bound:
-            time.sleep(0.02)
-        time.sleep(0.3)
-    controller.kill()
-    controller.wait()
-    counts.kills += 1
-    counts.controller_kills += 1
+            time.sleep(draw.uniform(0.0, 0.2))
+        if draw.random() < 0.5:
+            controller.wait(timeout=120)
+            return False
+        time.sleep(draw.uniform(0.0, 0.5))
+    if controller.poll() is None:
+        controller.kill()
+        counts.kills += 1
+        counts.controller_kills += 1
+    return controller.wait() == -signal.SIGKILL
 
 
 def hit_gang(target: str, folder: Path, counts: Counts) -> bool:
     """Kill one rank or one supervisor of a gang that runs now; whether there was one."""
-    for pid, is_rank in gang_processes(folder):
-        if is_rank == (target == "rank"):
+    for path in folder.glob("trials/*/gang.json"):
+        token = json.loads(path.read_text())["token"]
+        mark = f"AUTOTUNE_PART={token}:0" if target == "rank" else f"AUTOTUNE_SUPERVISOR={token}"
+        for pid, _ in marked(mark):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -170,50 +204,23 @@ def hit_gang(target: str, folder: Path, counts: Counts) -> bool:
     return False
 
 
-def gang_processes(folder: Path) -> list[tuple[int, bool]]:
-    """(pid, whether it is a rank) of every living process of the study's gangs."""
-    found = []
-    for path in folder.glob("trials/*/gang.json"):
-        token = json.loads(path.read_text())["token"]
-        supervisors = {pid for pid, _ in supervisor.marked(f"AUTOTUNE_SUPERVISOR={token}")}
-        carriers = {pid for pid, _ in supervisor.marked(f"AUTOTUNE_TOKEN={token}")}
-        found += [(pid, False) for pid in supervisors]
-        found += [(pid, True) for pid in carriers - supervisors]
-    return found
-
-
 def check(folder: Path, counts: Counts) -> None:
     """Count what was lost, told twice or left behind in one finished study."""
-    deadline = time.monotonic() + 15
-    while (left := gang_processes(folder)) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    found = examine(folder)
+    for sentence in found.wrong:
+        print(f"{folder.name}: {sentence}", file=sys.stderr)
     counts.studies += 1
-    counts.orphans += len(left)
-    with sqlite3.connect(folder / "study.db") as connection:
-        sound = connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        rows = connection.execute(
-            "SELECT t.number, count(a.value_json) FROM trials t LEFT JOIN trial_user_attributes a "
-            "ON a.trial_id = t.trial_id AND a.key = 'result' GROUP BY t.number"
-        ).fetchall()
-    connection.close()
-    counts.storage_ok = counts.storage_ok and sound
-    counts.trials += len(rows)
-    counts.told_twice += sum(count > 1 for _, count in rows)
-    counts.trials_lost += TRIALS - sum(count == 1 for _, count in rows)
-    for path in folder.glob("trials/*/gang.json"):
-        if "." in path.parent.name:
-            before = path.parent.parent / path.parent.name.split(".")[0]
-            counts.repeated_gpu_seconds += attempt_seconds(before)
-
-
-def attempt_seconds(folder: Path) -> float:
-    """How long an attempt that had to be repeated had run, by the stamps of its log lines."""
-    stamps = [
-        float(line.split("\t")[0])
-        for path in sorted(folder.glob("logs/rank0.*.log"))
-        for line in path.read_text().splitlines()
-    ]
-    return max(stamps) - min(stamps) if stamps else 0.0
+    counts.trials += len(found.records)
+    told = {record.config_hash for record in found.records if record.finished}
+    counts.trials_lost += TRIALS - len(told) + len(found.lost)
+    counts.told_twice += len(found.told_twice)
+    counts.two_gangs_at_once += len(found.at_once)
+    counts.orphans += len(found.left)
+    counts.storage_ok = counts.storage_ok and found.storage is None
+    for attempts in attempts_of(folder).values():
+        seconds = [sum(last - first for first, last in spans(path)) for path in attempts]
+        counts.repeated_gpu_seconds += sum(seconds[:-1])
+        counts.all_gpu_seconds += sum(seconds)
 
 
 if __name__ == "__main__":

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
-import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autotune.launchers import host
+from autotune.cli.views import trial_json
 from tests.controller.conftest import Cli, cli, started
+
+sys.path.append(str(Path(__file__).parents[2] / "scripts" / "bench"))
+
+from study_invariants import PROOF, examine, left_alive
 
 __all__ = ["cli", "started"]
 
-SLOW_TRAINER = """
-import sys, time
+SLOW_TRAINER = (
+    PROOF
+    + """
+import sys
 batch, mode = int(sys.argv[1]), sys.argv[2]
 for _ in range(8):
     time.sleep(float(sys.argv[3]))
+    alive()
     print(f"tokens/s: {1000 * batch + (mode == 'b')}", flush=True)
 """
+)
 
 SLOW_SPACE = """
 name: slow
@@ -41,45 +50,19 @@ def folder_of(cli: Cli, study: str) -> Path:
     return Path(cli.env["AUTOTUNE_HOME"]) / "studies" / study
 
 
-def tokens_of(folder: Path) -> set[str]:
-    """The token of every gang that was ever started."""
-    found = set()
-    for path in folder.glob("trials/*/gang.json"):
-        found.add(str(json.loads(path.read_text())["token"]))
-    return found
-
-
 def leftovers(folder: Path, within_s: float = 10.0) -> list[int]:
-    """Processes that still carry a token of this study, after a short wait."""
-    deadline = time.monotonic() + within_s
-    while True:
-        alive = [
-            pid for token in tokens_of(folder) for pid, _ in host.marked(f"AUTOTUNE_TOKEN={token}")
-        ]
-        if not alive or time.monotonic() > deadline:
-            return alive
-        time.sleep(0.1)
+    """Processes of this study's gangs that still live after a short wait."""
+    return left_alive(folder, set(), within_s)
 
 
-def check_invariants(cli: Cli, study: str) -> list[dict[str, object]]:
-    """No process left, every trial told once, the storage sound; the study's trials."""
-    folder = folder_of(cli, study)
-    assert leftovers(folder) == []
-    database = folder / "study.db"
-    if database.exists():
-        with sqlite3.connect(database) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            results = connection.execute(
-                "SELECT trial_id, count(*) FROM trial_user_attributes WHERE key = 'result' "
-                "GROUP BY trial_id"
-            ).fetchall()
-        connection.close()
-        assert all(count == 1 for _, count in results)
-    trials: list[dict[str, object]] = cli.json("status", study)["trials"]
-    told = {trial["number"] for trial in trials if trial["outcome"] is not None}
-    for path in folder.glob("trials/*/result.json"):
-        assert json.loads(path.read_text())["number"] in told, f"{path} was never told"
-    return trials
+def check_invariants(cli: Cli, study: str) -> list[dict[str, Any]]:
+    """One gang and one result a trial, no process left, nothing lost, the storage sound.
+
+    The study's trials as `status --json` gives them.
+    """
+    found = examine(folder_of(cli, study), cli.env.get("AUTOTUNE_STORAGE"))
+    assert found.wrong == []
+    return [trial_json(record) for record in found.records]
 
 
 @pytest.fixture
@@ -92,7 +75,7 @@ def slow(cli: Cli) -> Iterator[Cli]:
         assert leftovers(folder) == []
 
 
-def assert_whole(trials: list[dict[str, object]], count: int = 6) -> None:
+def assert_whole(trials: list[dict[str, Any]], count: int = 6) -> None:
     """Every config once, all ok, numbered without a gap."""
     assert [trial["number"] for trial in trials] == list(range(count))
     assert {trial["outcome"] for trial in trials} == {"ok"}

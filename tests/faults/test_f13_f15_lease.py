@@ -11,23 +11,34 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import Popen
 
+import psutil
+
 from autotune.errors import StudyHeld
 from autotune.study.lease import Lease, LeaseStore, lease_store
 from autotune.study.storage import close_storage, open_storage
 from tests.controller.conftest import Cli
 from tests.engines.postgres import Postgres, postgres
-from tests.faults.conftest import assert_whole, check_invariants, folder_of, wait_for_trials
+from tests.faults.conftest import assert_whole, check_invariants, folder_of
 
 __all__ = ["postgres"]
 RUN = ("run", "--space", "slow.yaml", "--study", "s", "--sampler", "random")
 Start = Callable[..., "Popen[str]"]
 
 
+def wait_until_stopped(controller: Popen[str]) -> None:
+    """Until a failpoint has stopped it."""
+    deadline = time.monotonic() + 60
+    while psutil.Process(controller.pid).status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_f13_a_second_controller_exits_75_and_names_the_holder(slow: Cli, started: Start) -> None:
-    first = started(*RUN)
-    wait_for_trials(slow, "s", 1)
+    first = started(*RUN, AUTOTUNE_FAILPOINT="after_handle:stop")
+    wait_until_stopped(first)
     said = slow("resume", "s", expect=75).stderr
     assert f"pid {first.pid}" in said and "host" in said and "since" in said
+    first.send_signal(signal.SIGCONT)
     first.communicate(timeout=120)
     assert_whole(check_invariants(slow, "s"))
 
@@ -74,11 +85,7 @@ def test_f15_a_stalled_controller_is_fenced(slow: Cli, started: Start) -> None:
     slow.env["AUTOTUNE_LEASE_S"] = "1"
     stalled = started(*RUN, AUTOTUNE_FAILPOINT="after_judging:stop")
     folder = folder_of(slow, "s")
-    wait_for_trials(slow, "s", 1)
-    deadline = time.monotonic() + 60
-    while "T" not in Path(f"/proc/{stalled.pid}/stat").read_text().split(")")[1][:3]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until_stopped(stalled)
     time.sleep(1.2)
     slow("resume", "s")
     trials = check_invariants(slow, "s")
