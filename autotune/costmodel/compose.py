@@ -15,6 +15,9 @@ Floats = npt.NDArray[np.float64]
 _BACKWARD_SHARE = 0.6
 WAIT_THAT_EMPTIES_S = 0.1
 """Waits of this length let the device catch up with its host."""
+QUEUED_LAYERS, QUEUED_WARM_UP = 31.0, 23.0
+"""Layers that the device's launch queue (1,024 entries) holds: forward and backward, forward."""
+KEPT_OF_PASS, LAGS_FROM = 0.78, 0.88
 LONG_RING = 24.0
 """Tensor-parallel rings over more than two nodes stall their host at every hand-over."""
 _ACTIVATIONS = MEMORY_PARTS.index("activations")
@@ -52,9 +55,10 @@ def compose(
     host = m * time.host * (layers + 1.0)
     stall = m * time.stall * layers
     launching = host * np.exp(constants["host"]) + stall * np.exp(constants["interference"])
-    late = _late_share(layout, (steady + recompute) @ weight / launching, time.hand_over_wait)
+    lag = (steady + recompute) @ weight / launching
+    ahead = _layers_ahead(layout, memory, lag, time.hand_over_wait)
     by_stage = memory.by_stage.copy()
-    by_stage[:, :, _ACTIVATIONS] += memory.late_freed * late[:, None]
+    by_stage[:, :, _ACTIVATIONS] += memory.late_each[:, None] * ahead
     return Physics(
         steady=steady,
         recompute=recompute,
@@ -82,21 +86,27 @@ def compose(
     )
 
 
-def _late_share(layout: Layout, lag: Floats, wait: Floats) -> Floats:
-    """Share of side-stream memory that is not back when it is wanted again, in [0, 1].
+def _layers_ahead(layout: Layout, memory: MemoryParts, lag: Floats, wait: Floats) -> Floats:
+    """Layers (n, stage) whose launches are ahead of the device when the activations peak.
 
-    Launches run ahead of the device where they are faster (``lag`` is busy time over launch
-    time), and in a deep pipeline's warm-up, where the device waits for its neighbours; a host
-    that waits ``wait`` seconds at each hand-over is never ahead. One micro batch alone gives
-    little time to get ahead.
+    The host runs ahead where it is the faster (``lag`` is busy time over launch time): in one
+    stage by 1 - 1 / lag of each pass, a little more with each micro batch (the backward pass
+    lags first); in a pipeline that computes longer than it launches, by all it holds. In a
+    pipeline's warm-up it is ahead anyhow, by all passes but the two that a hand-over waits for.
+    The launch queue bounds it; a host that waits ``wait`` seconds at each hand-over, or at rings
+    over several nodes, is never ahead.
     """
-    busy = lag**4 / (1.0 + lag**4)
-    repeats = np.clip((layout.microbatches - 1.0) / 2.0, 0.1, 1.0)
-    alone = 0.78 * np.maximum(repeats, 0.6 * lag**4 / (4.0**4 + lag**4))
-    warm_up = np.clip(0.3 * np.log2(layout.pp), 0.0, 0.88) * (layout.pp > 2)
+    m = layout.microbatches
+    behind = m * np.maximum(1.0 - 1.0 / lag, 0.0) + 0.06 * (m - 1.0)
+    whole = np.minimum(memory.layers * np.minimum(m, 2.0)[:, None], QUEUED_LAYERS)
+    alone = KEPT_OF_PASS * np.minimum(behind, 1.0)[:, None] * whole
+    busy = lag**8 / (LAGS_FROM**8 + lag**8)
+    steady = np.minimum(memory.layers * memory.held, QUEUED_WARM_UP) * busy[:, None]
+    warm_up = np.minimum(memory.layers * np.maximum(memory.held - 2.0, 0.0), QUEUED_WARM_UP)
     short_rings = 1.0 / (1.0 + (layout.tp / LONG_RING) ** 8)
-    share = np.where(layout.pp > 1, np.maximum(0.9 * busy, warm_up) * short_rings, alone)
-    return np.asarray(share * np.exp(-wait / WAIT_THAT_EMPTIES_S))
+    piped = np.maximum(steady, warm_up) * short_rings[:, None]
+    ahead = np.where((layout.pp > 1)[:, None], piped, alone)
+    return np.asarray(ahead * np.exp(-wait / WAIT_THAT_EMPTIES_S)[:, None])
 
 
 def _sum_by_constant(by_stage: Floats) -> Floats:

@@ -24,8 +24,6 @@ from autotune.space.model import ModelShape
 
 Floats = npt.NDArray[np.float64]
 GIB = float(2**30)
-QUEUED_LAYERS, QUEUED_WARM_UP = 31.0, 23.0
-"""Layers that the device's launch queue (1,024 entries) holds: forward and backward, forward."""
 MEMORY_PARTS = (
     "weights", "gradients", "optimizer", "activations", "logits_and_temporary",
     "communication_buffers", "fragmentation_reserve",
@@ -43,8 +41,11 @@ class MemoryParts:
     """
 
     by_stage: Floats
-    late_freed: Floats
-    """GiB (n, 3 stages) that come on top of the activations while the device lags its host."""
+    late_each: Floats
+    """GiB (n,) that each layer launched ahead of a lagging device holds on top."""
+    layers: Floats
+    held: Floats
+    """Layers of each stage and micro batches it holds (n, 3 stages)."""
     reported: int | None
     """Stage whose rank the framework's log shows; None: the fullest."""
     retries_when_full: bool
@@ -155,21 +156,6 @@ def late_freed_bytes(shape: ModelShape, layout: Layout, rules: Conventions) -> F
     return np.asarray(tokens * whole * ((layout.tp > 1) & (layout.sequence_parallel > 0)))
 
 
-def _layers_ahead(layers: Floats, held: Floats, layout: Layout) -> Floats:
-    """Layers whose launches wait in the device's queue at most, when the activations peak.
-
-    One stage: this forward pass and the backward pass before it. Several: the warm-up.
-    """
-    alone = layers * np.minimum(layout.microbatches, 2.0)
-    return np.asarray(
-        np.where(
-            layout.pp == 1,
-            np.minimum(alone, QUEUED_LAYERS),
-            np.minimum(layers * held, QUEUED_WARM_UP),
-        )
-    )
-
-
 def _stage_activations(
     layers: Floats, in_flight: Floats, per_layer: Floats, shape: ModelShape, layout: Layout
 ) -> Floats:
@@ -214,16 +200,13 @@ def memory_parts(
     flights = in_flight(layout)
     cuts = (layout.stages.first, layout.stages.middle, layout.stages.last)
     single = layout.pp == 1
-    late_each = late_freed_bytes(shape, layout, rules)
     out = np.zeros((len(tokens), len(STAGES), len(MEMORY_PARTS)))
-    late = np.zeros((len(tokens), len(STAGES)))
     for s, (layers, held) in enumerate(zip(cuts, flights, strict=True)):
         weights, gradients, optimizer = _state_bytes(
             ordinary[s], experts[s], layout, rules, workload
         )
         has_head = single | (s == 2)
         activations = _stage_activations(layers, held, per_layer, shape, layout)
-        late[:, s] = _layers_ahead(layers, held, layout) * late_each / GIB
         gathered = np.where(layout.zero >= 3, 2.0, 0.0) * 2.0 * ordinary[s] / np.maximum(layers, 1)
         hidden = 2.0 * shape.hidden_size * tokens
         buffers = gathered + np.where(layout.tp > 1, 2.0 * hidden, 0.0)
@@ -236,6 +219,8 @@ def memory_parts(
         out[:, s, len(columns)] = CONTEXT_GIB + np.where(layout.world > 1, NCCL_GIB, 0.0)
         out[:, s, len(columns)] += FRAGMENTATION * held_bytes / GIB
     out[:, 1, :] *= (layout.pp > 2)[:, None]
-    late[:, 1] *= layout.pp > 2
     reported = {"peak": None, "first": 0, "last": 2}[rules.reported_rank]
-    return MemoryParts(out, late, reported, rules.retries_when_full)
+    late_each = late_freed_bytes(shape, layout, rules) / GIB
+    return MemoryParts(
+        out, late_each, np.stack(cuts, 1), np.stack(flights, 1), reported, rules.retries_when_full
+    )
