@@ -18,6 +18,8 @@ WAIT_THAT_EMPTIES_S = 0.1
 QUEUED_LAYERS, QUEUED_WARM_UP = 31.0, 23.0
 """Layers that the device's launch queue (1,024 entries) holds: forward and backward, forward."""
 KEPT_OF_PASS, LAGS_FROM = 0.78, 0.88
+EDGE_LAUNCHES = 0.3
+"""Embedding or head, loss and hand-overs of a stage, in launches of a layer."""
 LONG_RING = 24.0
 """Tensor-parallel rings over more than two nodes stall their host at every hand-over."""
 _ACTIVATIONS = MEMORY_PARTS.index("activations")
@@ -40,7 +42,7 @@ def compose(
     depth = np.stack([cuts.first, cuts.middle, cuts.last])
     heads = np.stack([single, np.zeros_like(single), np.ones_like(single)])
     loads = depth * cost + heads * head_cost
-    waits = (depth + 1.0) * time.host * np.exp(constants["host"])
+    waits = (depth + EDGE_LAUNCHES) * time.host * np.exp(constants["host"])
     waits = waits + depth * time.stall * np.exp(constants["interference"])
     slowest = np.maximum(loads, waits * (depth > 0)).argmax(axis=0)
     layers = depth[slowest, np.arange(len(cost))]
@@ -52,7 +54,7 @@ def compose(
     steady = m[:, None] * here
     window = layout.overlap_dp * _BACKWARD_SHARE / m
     recompute = (m * layers)[:, None] * time.recompute
-    host = m * time.host * (layers + 1.0)
+    host = m * time.host * (layers + EDGE_LAUNCHES)
     stall = m * time.stall * layers
     launching = host * np.exp(constants["host"]) + stall * np.exp(constants["interference"])
     lag = (steady + recompute) @ weight / launching
