@@ -34,8 +34,10 @@ class Layout:
     Sizes are counts; ``microbatches`` is the gradient accumulation per pipeline;
     ``recompute_full`` the share of layers recomputed whole, ``recompute_block`` the layers
     between two checkpoints; ``recompute_attention``, ``materialised`` and the offload and
-    overlap columns are shares in [0, 1]. ``shard`` is how many ranks share ZeRO's states,
-    ``matmul_kind`` indexes MATMUL_KINDS: the precision of ordinary matrix products.
+    overlap columns are shares in [0, 1]; ``v_share`` the share of 1F1B's activations that a
+    V-shaped schedule holds on every stage, 0 for other schedules. ``shard`` is how many ranks
+    share ZeRO's states, ``matmul_kind`` indexes MATMUL_KINDS: the precision of ordinary matrix
+    products.
     """
 
     tp: Floats
@@ -66,6 +68,7 @@ class Layout:
     overlap_dp: Floats
     overlap_tp: Floats
     all_forward_first: Floats
+    v_share: Floats
     bubble_scale: Floats
     shard: Floats
     kernels: Kernels
@@ -133,6 +136,7 @@ def complete_layout(
             rules.overlap_tensor_parallel,
         ),
         all_forward_first=np.isin(schedule, ("afab", "gpipe")).astype(float),
+        v_share=_v_share(schedule),
         bubble_scale=np.where(np.char.startswith(schedule, "z"), 1.0 / 3.0, 1.0),
         shard=dp * cp / np.clip(read.numbers("data_parallel_replicate_size", 1), 1, dp * cp),
         kernels=read_kernels(read, rules, workload, shape.vocab_size),
@@ -150,6 +154,14 @@ def _matmul_kind(read: ColumnReader, workload: Workload) -> Floats:
     )
     high = tensor_cores & (codes == MATMUL_KINDS.index("fp32"))
     return np.where(high, float(MATMUL_KINDS.index("tf32")), codes)
+
+
+def _v_share(schedule: npt.NDArray[np.str_]) -> Floats:
+    """Qi et al. 2024 (arXiv:2405.15362): V-Min, V-Half and V-ZB hold 1/3, 1/2 and all of 1F1B's."""
+    share = np.zeros(len(schedule))
+    for name, held in (("v-min", 1.0 / 3.0), ("v-half", 0.5), ("zbv", 1.0)):
+        share = np.where(np.char.startswith(schedule, name), held, share)
+    return share
 
 
 def _zero_stage(read: ColumnReader, rules: Conventions) -> Floats:

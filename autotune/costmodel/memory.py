@@ -174,7 +174,8 @@ def in_flight(layout: Layout) -> list[Floats]:
     """Micro batches (in whole-stage units) whose activations each of the three stages holds.
 
     1F1B: p - s; interleaved: the first stage holds (p - 1)(1 + 1/v) + 1 / v more at most
-    (Narayanan et al. 2021, section 2.2); all-forward-first holds every micro batch.
+    (Narayanan et al. 2021, section 2.2); all-forward-first holds every micro batch; V-shaped
+    schedules hold a share of 1F1B's first stage, the same on every stage.
     """
     p, v, m = layout.pp, layout.vpp, layout.microbatches
     extra = np.where(v > 1, (p - 1.0) / (p * v) * p, 0.0)
@@ -182,8 +183,9 @@ def in_flight(layout: Layout) -> list[Floats]:
     result = []
     for stage in (np.zeros(len(p)), np.minimum(1.0, p - 1), p - 1):
         interleaved = np.where(v > 1, extra * (1 - stage / np.maximum(p, 1)), 0.0)
-        held = np.minimum(np.where(v > 1, p - stage + interleaved, p - stage), m)
-        result.append(np.where(afab, m, np.maximum(held, 1.0)))
+        held = np.where(v > 1, p - stage + interleaved, p - stage)
+        held = np.where(layout.v_share > 0, 1.0 + layout.v_share * (p - 1.0), held)
+        result.append(np.where(afab, m, np.clip(held, 1.0, m)))
     return result
 
 

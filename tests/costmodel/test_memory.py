@@ -128,3 +128,30 @@ def test_recomputing_more_never_holds_more(shape: ModelShape, micro_batch: int) 
     columns = {"recompute_granularity": kinds, "micro_batch_size": [micro_batch] * 3}
     activations = table_of(model, **columns).predict().memory_parts["activations"]
     assert np.all(np.diff(activations) <= 1e-9)
+
+
+def test_v_shaped_schedules_hold_a_third_a_half_or_all_of_1f1b() -> None:
+    """On the first stage of eight; the others hold as much (Qi et al. 2024, arXiv:2405.15362)."""
+    table = table_of(
+        model_of(batch=256),
+        pipeline_model_parallel_size=[8] * 4,
+        micro_batch_size=[1] * 4,
+        pipeline_schedule=["1f1b", "zbv", "v-half", "v-min"],
+    )
+    held = table.memory_by_part(table.constants.mean)[:, :, MEMORY_PARTS.index("activations")]
+    assert held[:, 0] / held[0, 0] == pytest.approx([1.0, 1.0, 4.5 / 8, (1 + 7 / 3) / 8], rel=1e-6)
+    assert held[1, 2] == pytest.approx(held[1, 0])
+
+
+def test_layers_ahead_grow_with_the_lag_of_the_device() -> None:
+    """nanotron's gathered tensors: none is late where launching takes longer than computing."""
+    table = table_of(
+        model_of(batch=16, nodes=16, framework="nanotron"),
+        tensor_model_parallel_size=[8, 8, 8],
+        micro_batch_size=[1, 1, 1],
+        seq_length=[512, 8192, 32768],
+    )
+    part = MEMORY_PARTS.index("activations")
+    held = table.memory_by_part(table.constants.mean)[:, 0, part]
+    each = held / np.array([512, 8192, 32768])
+    assert each[0] < each[1] < each[2]
