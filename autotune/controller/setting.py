@@ -24,7 +24,9 @@ from autotune.frameworks import Framework, RenderContext, framework_names, get_f
 from autotune.launchers import Launcher, get_launcher
 from autotune.launchers.nvml import read_gpus
 from autotune.search import Proposer, make_proposer
+from autotune.search.proposal import LegalRows
 from autotune.search.steady import StepLimits, Workload
+from autotune.search.twins import without_twins
 from autotune.space import LegalSet, Rule, SearchSpace, build_legal_set, load_space
 from autotune.trial import SMALLER, Fidelity, Job
 
@@ -91,15 +93,8 @@ class Setting:
 
     @property
     def first_fidelity(self) -> Fidelity:
-        """What the trials of the search run: a time to train is searched by throughput first."""
-        found: set[Fidelity] = {
-            first(self.space) if first else "full"
-            for first in (
-                getattr(get_framework(name), "first_fidelity", None)
-                for name in self.space.frameworks
-            )
-        }
-        return found.pop() if len(found) == 1 else "target" if self.times_training else "full"
+        """What the trials of the search run."""
+        return first_fidelity(self.space)
 
     @property
     def times_training(self) -> bool:
@@ -221,6 +216,18 @@ def _flops_per_token(space: SearchSpace) -> float | None:
     return flops_per_token(space.model, space.contract.seq_length)
 
 
+def first_fidelity(space: SearchSpace) -> Fidelity:
+    """What the trials of a search run: a time to train is searched by throughput first."""
+    found: set[Fidelity] = {
+        first(space) if first else "full"
+        for first in (
+            getattr(get_framework(name), "first_fidelity", None) for name in space.frameworks
+        )
+    }
+    timed = space.objective.metric == "time_to_target_s"
+    return found.pop() if len(found) == 1 else "target" if timed else "full"
+
+
 def framework_rules(space: SearchSpace) -> tuple[Rule, ...]:
     """The legality rules of the space's framework; of each, where the framework is searched."""
     if not space.frameworks:
@@ -273,12 +280,17 @@ def prepare_space(space: SearchSpace, options: Options) -> Setting:
     cost_model = CostModel.for_space(space)
     if cost_model is not None and options.warm_start is not None:
         cost_model = replace(cost_model, constants=constants_from(options.warm_start))
+
+    def propose_from(rows: LegalRows) -> Proposer:
+        return make_proposer(options.sampler, space, rows, cost_model, options.seed)
+
+    by_speed = first_fidelity(space) == "throughput"
     setting = Setting(
         space,
         options,
         legal,
         get_launcher(launcher, dict(options.launcher_options)),
-        make_proposer(options.sampler, space, legal, cost_model, options.seed),
+        without_twins(legal, legal.baseline, propose_from) if by_speed else propose_from(legal),
         cost_model,
     )
     check_program(setting.render(setting.baseline(), Path("/nonexistent")), launcher)

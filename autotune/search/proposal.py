@@ -53,7 +53,9 @@ class Proposal:
     audit: bool = False
 
 
-SkipReason = Literal["invalid", "predicted not to fit", "dominated", "not promising", "not reached"]
+SkipReason = Literal[
+    "invalid", "predicted not to fit", "dominated", "not promising", "not reached", "twin"
+]
 
 
 @dataclass(frozen=True)

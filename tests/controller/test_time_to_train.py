@@ -69,6 +69,11 @@ def test_throughput_first_then_seeds_to_the_target(cli: Cli) -> None:
     assert {t["kind"] for t in looks} == {"baseline", "search"}
     assert all(t["objective"] is None and t["sample_time_s"] > 0 for t in looks)
     assert all(t["kind"] == "finalist" for t in runs)
+    layouts = [(t["params"]["global_batch_size"], t["params"]["compile"]) for t in looks]
+    assert len(set(layouts)) == len(layouts) == 6, "learning rates change no speed"
+    assert {t["params"]["learning_rate"] for t in looks} == {0.001}
+    rows = cli.json("explain", "t", "--skipped", "--kind", "twin")
+    assert rows and all("whatever learning_rate is" in row["reason"] for row in rows)
 
     missed = [t for t in runs if t["outcome"] != "ok"]
     assert missed and all(t["outcome"] == "incomplete" for t in missed)
@@ -87,8 +92,10 @@ def test_throughput_first_then_seeds_to_the_target(cli: Cli) -> None:
     assert other["params"]["global_batch_size"] == 8
 
     wrong = [t for t in looks if t["params"]["compile"] == "wrong"]
-    same = [t for t in wrong if t["params"]["global_batch_size"] == 8]
-    assert any(n.startswith("loss parity") for t in same for n in t["notes"]) or not same
+    (same,) = [t for t in wrong if t["params"]["global_batch_size"] == 8]
+    assert any(note.startswith("loss parity") for note in same["notes"])
+    right = [t for t in looks if t["params"]["compile"] != "wrong"]
+    assert not any(note.startswith("loss parity") for t in right for note in t["notes"])
     assert not any(
         t["params"]["compile"] == "wrong" and t["params"]["learning_rate"] == 0.001
         and t["params"]["global_batch_size"] == 8
