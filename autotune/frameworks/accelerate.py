@@ -2,8 +2,9 @@
 
 With `objective.metric: time_to_target_s` a run has two fidelities: the throughput over
 `trial.steps` steps, the cheap first look, and all steps until the evaluation loss meets
-`objective.target`. Trials start one process per rank; an export on one
-node says `accelerate launch`.
+`objective.target`. Trials start one process per rank, as every launcher places it and so that
+each rank's end is seen; `accelerate launch` would start ranks of its own below one process a node.
+An export on one node says `accelerate launch`.
 """
 
 from __future__ import annotations
