@@ -25,15 +25,17 @@ from autotune.controller.ladder import LadderAgenda
 from autotune.controller.setting import Setting
 from autotune.controller.signals import Signals
 from autotune.controller.standing import Result, fastest_sample, result, standings
+from autotune.controller.start import Start, prepare_start
 from autotune.controller.timers import HangTimer
 from autotune.controller.watch import Watch
-from autotune.controller.write_job import job_from_json, write_job
+from autotune.controller.write_job import job_from_json
 from autotune.errors import AutotuneError, BadInput, EngineLost, InfrastructureError, StudyHeld
+from autotune.launchers import submit_all
 from autotune.launchers.nvml import read_gpus, wait_released
 from autotune.search.distributions import distributions
 from autotune.search.steady import SteadyState
 from autotune.study.artifacts import keep_artifacts
-from autotune.study.intents import Intent, new_token
+from autotune.study.intents import Intent
 from autotune.study.record import Study
 from autotune.study.storage import StorageAway
 from autotune.trial import SMALLER, Interval, Outcome, TrialRecord
@@ -166,30 +168,39 @@ class Controller:
     # -- launching
 
     def _launch_next(self) -> None:
-        while len(self.running) < self.setting.options.parallel:
-            if any(watch.record.kind == "finalist" for watch in self.running):
-                return
-            record = self._next_record()
-            if record is None:
-                return
-            try:
-                self._launch(record)
-            except StorageAway:
-                self.queue.insert(0, record)
-                raise
-            self._poll_s = FASTEST_POLL_S
+        """Choose what fits, and start it at once: an engine may take several as one request."""
+        starts: list[Start] = []
+        try:
+            while len(self.running) + len(starts) < self.setting.options.parallel:
+                busy = [*(watch.record for watch in self.running), *(s.record for s in starts)]
+                record = self._next_record(busy)
+                if record is None:
+                    break
+                starts.append(self._prepare(record))
+        except StorageAway:
+            self._start(starts)
+            raise
+        self._start(starts)
 
-    def _next_record(self) -> TrialRecord | None:
+    def _prepare(self, record: TrialRecord) -> Start:
+        try:
+            return prepare_start(self.study, self.setting, record)
+        except StorageAway:
+            self.queue.insert(0, record)
+            raise
+
+    def _next_record(self, busy: list[TrialRecord]) -> TrialRecord | None:
+        if any(record.kind == "finalist" for record in busy):
+            return None
         if self.queue:
             return self.queue.pop(0)
         if self.untold:
             return None
-        running = [watch.record for watch in self.running]
-        task = self.agenda.next(self.study.records(), running)
+        task = self.agenda.next(self.study.records(), busy)
         if isinstance(task, Over):
             self._over = task.reason
             return None
-        if task is None or (task.alone and self.running):
+        if task is None or (task.alone and busy):
             return None
         return self._record(task)
 
@@ -207,51 +218,26 @@ class Controller:
         failpoint("after_choosing")
         return record
 
-    def _launch(self, record: TrialRecord) -> None:
-        """Render, write the files, state the intent, start the gang, save its handle."""
-        before = self.study.intent(record.number)
-        paths = self.study.paths.trial(record.number, before.attempt)
-        lease = self.study.lease
-        intent = dataclasses.replace(
-            before,
-            state="launching",
-            token=new_token(),
-            epoch=lease.epoch if lease else 0,
-            handle={},
-        )
-        index = self.setting.legal.find(record.values)
-        if index is None:
-            raise BadInput(f"trial {record.number}: its config is no longer in the legal set")
-        job = self.setting.render(
-            self.setting.legal.config(index),
-            paths.folder,
-            fidelity=record.fidelity,
-            seed=record.seed,
-        )
-        record = dataclasses.replace(record, started_at=judge.now(), attempt=before.attempt)
-        write_job(job, paths)
-        self.study.save_chosen(record, before.attempt)
-        self.study.set_intent(record.number, intent)
-        failpoint("after_intent")
-        gpus_before = read_gpus() if self.setting.launcher.name == "local" else []
-        try:
-            handle = self.setting.launcher.submit(job, paths.folder, intent.token)
-        except BadInput as error:
-            self._failed_to_start(record, intent, Outcome.USER_ERROR, str(error))
-            return
-        except EngineLost:
-            raise
-        except AutotuneError as error:
-            self._failed_to_start(record, intent, Outcome.INFRA, str(error))
-            return
-        failpoint("after_spawn")
-        intent = dataclasses.replace(intent, state="running", handle=handle)
-        watch = self.watch(record, intent)
-        watch.gpus_before = gpus_before
-        self.running.append(watch)
-        self._with_storage(lambda: self.study.set_intent(record.number, intent))
-        failpoint("after_handle")
-        self.listener.started(record)
+    def _start(self, starts: list[Start]) -> None:
+        """Submit, then save each handle; what cannot start is told like any outcome."""
+        gpus_before = read_gpus() if self.setting.launcher.name == "local" and starts else []
+        results = submit_all(self.setting.launcher, [start.request for start in starts])
+        if starts:
+            failpoint("after_spawn")
+        for start, handle in zip(starts, results, strict=True):
+            self._poll_s = FASTEST_POLL_S
+            if isinstance(handle, AutotuneError):
+                bad = isinstance(handle, BadInput)
+                outcome = Outcome.USER_ERROR if bad else Outcome.INFRA
+                self._failed_to_start(start.record, start.intent, outcome, str(handle))
+                continue
+            intent = dataclasses.replace(start.intent, state="running", handle=handle)
+            watch = self.watch(start.record, intent)
+            watch.gpus_before = gpus_before
+            self.running.append(watch)
+            self._with_storage(lambda n=start.record.number, i=intent: self.study.set_intent(n, i))  # type: ignore[misc]
+            failpoint("after_handle")
+            self.listener.started(start.record)
 
     def _failed_to_start(
         self, record: TrialRecord, intent: Intent, outcome: Outcome, reason: str

@@ -12,12 +12,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
-from autotune.errors import BadInput
+from autotune.errors import AutotuneError, BadInput, EngineLost
 from autotune.trial import GangStatus, Handle, Job
 
 ENTRY_POINT_GROUP = "autotune.launchers"
@@ -60,6 +60,34 @@ class Launcher(Protocol):
     def find(self, trial_dir: Path, token: str) -> Handle | None:
         """A gang that was started but whose handle was never recorded; None if none was."""
         ...
+
+
+class Request(NamedTuple):
+    """A gang to start: the arguments of ``Launcher.submit``."""
+
+    job: Job
+    trial_dir: Path
+    token: str
+
+
+def submit_all(launcher: Launcher, requests: Sequence[Request]) -> list[Handle | AutotuneError]:
+    """Start several gangs; each one's handle, or why it did not start.
+
+    A launcher that has ``submit_together``, of this function's shape, gets several at once.
+    EngineLost is raised: then nothing is known of any of them.
+    """
+    together = getattr(launcher, "submit_together", None)
+    if together is not None and len(requests) > 1:
+        return cast("list[Handle | AutotuneError]", together(requests))
+    results: list[Handle | AutotuneError] = []
+    for request in requests:
+        try:
+            results.append(launcher.submit(*request))
+        except EngineLost:
+            raise
+        except AutotuneError as error:
+            results.append(error)
+    return results
 
 
 HANDLE_TYPES: Mapping[str, type] = {

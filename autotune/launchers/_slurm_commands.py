@@ -75,8 +75,8 @@ def show_job(job_id: str) -> dict[str, str]:
 
 
 def job_named(name: str) -> str | None:
-    """The id of a job of ours with this name, queued, running or just ended; None for none."""
-    done = run(["squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i"])
+    """The id of a job or array of ours with this name, queued, running or just ended, or None."""
+    done = run(["squeue", "--noheader", "--states=all", f"--name={name}", "--format=%F"])
     if done.returncode != 0:
         raise InfrastructureError(f"squeue: {done.stderr.strip()}")
     return done.stdout.split()[0] if done.stdout.split() else None

@@ -2,8 +2,9 @@
 
 Either way srun starts one supervisor a node; the supervisors end the gang at the trial's own
 time limit, inside the job's. Inside an allocation (SLURM_JOB_ID is set, or ``allocation`` is
-given) trials become steps of it, and none starts that its remaining time cannot finish. Works
-without accounting: states come from scontrol. Tried with Slurm 22.05.
+given) trials become steps of it, and none starts that its remaining time cannot finish. Outside
+of one, trials that start at once are one job array (``_slurm_array``). Works without accounting:
+states come from scontrol. Tried with Slurm 22.05.
 
 Options besides those of every launcher (``_gang.GangOptions``):
     mode          auto (default: step inside an allocation, else batch), batch or step
@@ -20,14 +21,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autotune.errors import BadInput, InfrastructureError
-from autotune.launchers import _gang, _records, _slurm_commands, host
+from autotune.errors import AutotuneError, BadInput, InfrastructureError
+from autotune.launchers import Request, _gang, _records, _slurm_array, _slurm_commands, host
 from autotune.launchers._client import LOG, ClientGangs, last_line
 from autotune.launchers._process import carriers, describe_process
 from autotune.trial import GangStatus, Handle, Job
@@ -85,16 +85,61 @@ class Slurm:
 
     def submit(self, job: Job, trial_dir: Path, token: str) -> Handle:
         """Queue or start the gang and return its handle; see ``Launcher.submit``."""
-        parts = 1 if job.per == "job" else job.nodes
         if self.mode == "step":
             self._check_allocation(job)
-        env = _gang.prepare(job, trial_dir, token, self.options, _gang.GangPlan(parts))
-        command = self._srun(job) + _gang.carried_argv(self.options, trial_dir)
+        env, command = self._prepare(job, trial_dir, token)
         if self.mode == "step":
             handle = self._steps.start(command, env, trial_dir, token)
             return {**self._step(), **handle}
-        job_id = self._sbatch(job, trial_dir, token, env, command)
-        return self._batch_handle(job_id, trial_dir, token)
+        folder = trial_dir.absolute()
+        argv = [*self._sbatch(job, job_name(token)), f"--output={folder / LOG}"]
+        argv += [f"--chdir={folder}", str(_slurm_array.write_script(folder, token, command))]
+        return self._batch_handle(_slurm_commands.sbatch(argv, env), trial_dir, token)
+
+    def submit_together(self, requests: Sequence[Request]) -> list[Handle | AutotuneError]:
+        """Start several gangs, those of one shape as one array; see ``launchers.submit_all``.
+
+        A Slurm that takes no arrays gets them one by one.
+        """
+        results: dict[str, Handle | AutotuneError] = {}
+        groups = _slurm_array.alike(requests) if self.mode == "batch" else []
+        for group in groups:
+            if len(group) > 1:
+                try:
+                    results.update(self._submit_array(group))
+                except BadInput:
+                    continue
+                except AutotuneError as error:
+                    results.update(dict.fromkeys((request.token for request in group), error))
+        for request in requests:
+            if request.token not in results:
+                try:
+                    results[request.token] = self.submit(*request)
+                except AutotuneError as error:
+                    results[request.token] = error
+        return [results[request.token] for request in requests]
+
+    def _submit_array(self, group: Sequence[Request]) -> dict[str, Handle]:
+        for request in group:
+            env, command = self._prepare(*request)
+            _slurm_array.write_script(request.trial_dir, request.token, command)
+        array = _slurm_array.Array.of(group, job_name(group[0].token))
+        argv = [*self._sbatch(_slurm_array.longest(group), array.name), *array.arguments()]
+        job_id = _slurm_commands.sbatch([*argv, str(array.script)], env)
+        return {
+            request.token: self._batch_handle(f"{job_id}_{index}", request.trial_dir, request.token)
+            for index, request in enumerate(group)
+        }
+
+    def _prepare(self, job: Job, trial_dir: Path, token: str) -> tuple[dict[str, str], list[str]]:
+        """Write the gang's files; the environment and the command that start it."""
+        plan = _gang.GangPlan(1 if job.per == "job" else job.nodes)
+        env = _gang.prepare(job, trial_dir, token, self.options, plan)
+        command = self._srun(job) + _gang.carried_argv(self.options, trial_dir)
+        if self.mode == "batch":
+            own = {k: v for k, v in env.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}
+            return own, command
+        return env, command
 
     def poll(self, handle: Handle) -> GangStatus:
         """The gang's status; see ``Launcher.poll``."""
@@ -139,14 +184,21 @@ class Slurm:
         return jobs + [describe_process(pid) for pid, _ in carriers(handle)]
 
     def find(self, trial_dir: Path, token: str) -> Handle | None:
-        """The job with this token's name, or the srun that was started for it."""
+        """The job that a gang runs or waits in, or the srun that was started for it."""
         found = self._steps.processes.find(trial_dir, token)
         if found is None and self.mode == "step":
             found = self._steps.find(trial_dir, token)
         if found is not None:
             return {**self._step(), **found}
-        job_id = _slurm_commands.job_named(job_name(token))
+        job_id = _slurm_array.started_as(trial_dir, token) or self._queued(trial_dir, token)
         return self._batch_handle(job_id, trial_dir, token) if job_id else None
+
+    @staticmethod
+    def _queued(trial_dir: Path, token: str) -> str | None:
+        """The id of a gang's job or element by its name, for one that has not told it itself."""
+        name, index = _slurm_array.trail(trial_dir, token) or (job_name(token), None)
+        job_id = _slurm_commands.job_named(name)
+        return f"{job_id}_{index}" if job_id and index is not None else job_id
 
     def _step(self) -> Handle:
         return {"launcher": self.name, "mode": "step", "allocation": self.allocation}
@@ -176,24 +228,13 @@ class Slurm:
         wanted = self.gres and job.gpus_per_node
         return [f"--gres={self.gres}:{job.gpus_per_node}"] if wanted else []
 
-    def _sbatch(
-        self, job: Job, trial_dir: Path, token: str, env: dict[str, str], command: list[str]
-    ) -> str:
+    def _sbatch(self, job: Job, name: str) -> list[str]:
+        """sbatch's arguments for a job or an array of such jobs, but for its files."""
         limit_s = job.time_limit_s + self.options.grace_s + LIMIT_MARGIN_S
-        argv = ["sbatch", "--parsable", "--no-requeue", f"--job-name={job_name(token)}"]
+        argv = ["sbatch", "--parsable", "--no-requeue", f"--job-name={name}"]
         argv += [f"--nodes={job.nodes}", "--ntasks-per-node=1", *self._gres(job)]
-        argv += [f"--time={math.ceil(limit_s / 60)}", f"--output={trial_dir.absolute() / LOG}"]
-        argv += [f"--chdir={trial_dir.absolute()}", "--open-mode=append", *self.placement]
-        argv += ["--exclusive"] if self.exclusive else []
-        script = trial_dir.absolute() / "job.sbatch"
-        text = f"#!/bin/sh\numask 077\nexec {shlex.join(command)}\n"
-        _gang.write_files({script.name: text}, trial_dir)
-        outside = {
-            name: value
-            for name, value in env.items()
-            if not name.startswith("SLURM_") or name == "SLURM_CONF"
-        }
-        return _slurm_commands.sbatch([*argv, *self.sbatch_args, str(script)], outside)
+        argv += [f"--time={math.ceil(limit_s / 60)}", "--open-mode=append", *self.placement]
+        return [*argv, *(["--exclusive"] if self.exclusive else []), *self.sbatch_args]
 
     def _check_allocation(self, job: Job) -> None:
         told = _slurm_commands.show_job(self.allocation)
