@@ -192,18 +192,24 @@ def outcome_text(record: TrialRecord) -> Any:
 def beside(found: Result, metric: str) -> list[str]:
     """What is said beside the winner: how its seeds were scored, the best without opt-ins."""
     lines = []
-    winner, unchanged = found.winner, found.unchanged
+    winner = found.winner
     if winner is not None and winner.reached is not None:
         said = figures.seeds(winner.reached, winner.turns)
         measured = winner.record.measurement
         if measured is not None and measured.perplexity is not None:
             said += f"; perplexity {figures.number(measured.perplexity)} at the end"
         lines.append(f"Scored over seeds: {said}.")
-    if winner is not None and unchanged is not None:
-        lines.append(
-            "It learns as the baseline does."
-            if unchanged.config_hash == winner.config_hash
-            else f"The best that changes nothing opted in: trial {unchanged.record.number}, "
-            f"{figures.interval(unchanged.objective)} {figures.unit(metric)}."
-        )
-    return lines
+    return lines + without_opt_ins(found, metric)
+
+
+def without_opt_ins(found: Result, metric: str) -> list[str]:
+    """The best that leaves what the space opted in as it is; nothing where it opts nothing in."""
+    winner, unchanged = found.winner, found.unchanged
+    if winner is None or unchanged is None:
+        return []
+    if unchanged.config_hash == winner.config_hash:
+        return ["It learns as the baseline does."]
+    return [
+        f"The best that changes nothing opted in: trial {unchanged.record.number}, "
+        f"{figures.interval(unchanged.objective)} {figures.unit(metric)}."
+    ]

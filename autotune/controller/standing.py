@@ -192,11 +192,13 @@ def result(
 def _unchanged(
     records: list[TrialRecord], eligible: list[Standing], opted_in: tuple[str, ...]
 ) -> Standing | None:
-    base = next((record.values for record in records if record.kind == "baseline"), None)
+    base = next((record for record in records if record.kind == "baseline"), None)
     if base is None or not opted_in:
         return None
-    kept = [s for s in eligible if all(s.values.get(n) == base.get(n) for n in opted_in)]
-    return next(iter(_in_the_final(kept) or kept), None)
+    kept = [s for s in eligible if all(s.values.get(n) == base.values.get(n) for n in opted_in)]
+    final = _in_the_final(kept)
+    held = any(s.config_hash != base.config_hash for s in final)  # not of the baseline alone
+    return next(iter(final if held else kept), None)
 
 
 def _in_the_final(eligible: list[Standing]) -> list[Standing]:

@@ -142,12 +142,14 @@ def trial_row(record: TrialRecord) -> tuple[str, str, str, str, str]:
 
 def rung_rows(story: Story) -> list[tuple[str, str, str]]:
     """The ladder: what changed, the figure, the gain over the last rung that has one."""
+    opted_in = story.settings.get("opted_in") or ()
     rows = []
     for item in story.ladder:
         if item.rung.role == "without":
             continue
         name = ", ".join(
-            f"{n} = {figures.shown(item.rung.values.get(n))}" for n in item.rung.changed
+            f"{n} = {figures.shown(item.rung.values.get(n))}" + " (opted in)" * (n in opted_in)
+            for n in item.rung.changed
         )
         shown = figures.interval(item.objective) if item.objective else _outcome(item)
         step = "" if item.rung.role == "baseline" else figures.gain(item.gain)

@@ -103,8 +103,9 @@ def _one_trial(study: Study, number: int, as_json: bool) -> None:
 
 def _ladder(study: Study, yes: bool, as_json: bool) -> None:
     """Plan the rungs, show what they cost, measure the missing ones, tell."""
-    from autotune.cli import console
+    from autotune.cli import console, views
     from autotune.controller.ladder import NOTE, measured, plan_ladder, unmeasured
+    from autotune.controller.standing import result
 
     setting = _setting(study)
     study.hold()
@@ -120,8 +121,11 @@ def _ladder(study: Study, yes: bool, as_json: bool) -> None:
         study.close()
     if as_json:
         console.print_json([_row(item) for item in found])
-    else:
-        _print_ladder(found, setting)
+        return
+    _print_ladder(found, setting)
+    standing = result(study.records(), *study.reading)
+    for line in views.without_opt_ins(standing, setting.space.objective.metric):
+        console.out().print(line)
 
 
 def _agree(study: Study, rungs: Sequence[Rung], missing: Sequence[Rung], yes: bool) -> None:
@@ -196,10 +200,9 @@ def _print_ladder(found: Sequence[Measured], setting: Setting) -> None:
     table.add_column("", overflow="fold")
     for before, item in zip([None, *steps], steps, strict=False):
         bar = "█" * round(BAR * item.objective.value / most) if item.objective else item.failure
-        table.add_row(
-            change_text(item, before), figures.interval(item.objective),
-            figures.gain(item.gain) if before else "", bar,
-        )  # fmt: skip
+        change = change_text(item, before, setting.space.contract.search)
+        step = figures.gain(item.gain) if before else ""
+        table.add_row(change, figures.interval(item.objective), step, bar)
     out.print(table)
     alone = [item for item in found if item.rung.role == "without"]
     if not alone:
@@ -219,14 +222,14 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(SHORT_NAMES.get(name, name) for name in names)
 
 
-def change_text(item: Measured, before: Measured | None) -> str:
-    """What a rung changes, old value and new, a line each."""
+def change_text(item: Measured, before: Measured | None, opted_in: Sequence[str] = ()) -> str:
+    """What a rung changes, old value and new, a line each; what changes the learning is marked."""
     from autotune import figures
 
     if before is None:
         return "baseline"
     return "\n".join(
         f"{SHORT_NAMES.get(name, name)} {figures.shown(before.rung.values.get(name))} -> "
-        f"{figures.shown(item.rung.values.get(name))}"
+        f"{figures.shown(item.rung.values.get(name))}" + " (opted in)" * (name in opted_in)
         for name in item.rung.changed
     )
