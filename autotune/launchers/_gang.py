@@ -125,8 +125,6 @@ def prepare(
     BadInput when a file would leave ``trial_dir``; InfrastructureError when the disk refuses.
     """
     secrets = {name for name in job.env if host.looks_secret(name)}
-    container = options.container_prefix
-    program = Path(container[0]).name if container else ""
     argv = list(job.argv)
     if options.trial_python and argv[0] in PYTHON_WORDS:
         argv[0] = options.trial_python
@@ -134,7 +132,7 @@ def prepare(
         "version": 1,
         "token": token,
         "argv": argv,
-        "argv_prefix": container_argv(job, options, secrets, trial_dir),
+        "argv_prefix": container_argv(job, options, trial_dir),
         "env": {name: value for name, value in job.env.items() if name not in secrets},
         "inherit": sorted(secrets | set(options.pass_env)),
         "cwd": job.cwd,
@@ -151,11 +149,11 @@ def prepare(
         "unit": plan.unit,
         "path_prefix": options.path_prefix,
         "py_spy": shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.defpath}"),
-        "container_program": container[0] if program in ("docker", "podman") else None,
+        "container_engine": container_engine(options),
     }
     try:
         write_files(job.files, trial_dir)
-        if spec["container_program"]:
+        if spec["container_engine"]:
             (trial_dir / "containers").mkdir(mode=0o700, exist_ok=True)
         host.write_whole(str(trial_dir / "gang.json"), spec, durable=False)
     except OSError as error:
@@ -169,17 +167,25 @@ def prepare(
     return environment
 
 
-def container_argv(job: Job, options: GangOptions, secrets: set[str], trial_dir: Path) -> list[str]:
+def container_engine(options: GangOptions) -> list[str]:
+    """docker or podman with its global options: the words before ``run``; empty for others."""
+    prefix = list(options.container_prefix)
+    known = bool(prefix) and Path(prefix[0]).name in ("docker", "podman") and "run" in prefix
+    return prefix[: prefix.index("run")] if known else []
+
+
+def container_argv(job: Job, options: GangOptions, trial_dir: Path) -> list[str]:
     """The container prefix; docker and podman also get an id file and the variables' names."""
     prefix = list(options.container_prefix)
-    if len(prefix) < 2 or Path(prefix[0]).name not in ("docker", "podman") or prefix[1] != "run":
+    engine = container_engine(options)
+    if not engine:
         return prefix
     names = [*PLACE_NAMES, *job.env, *options.pass_env]
-    folder = trial_dir / "containers"
-    inserted = ["--cidfile", str(folder / "rank{rank}.cid")]
+    folder = trial_dir.absolute() / "containers"
+    inserted = ["run", "--cidfile", str(folder / "rank{rank}.cid")]
     for name in dict.fromkeys(names):
         inserted += ["--env", name]
-    return prefix[:2] + inserted + prefix[2:]
+    return engine + inserted + prefix[len(engine) + 1 :]
 
 
 def write_files(files: Mapping[str, str], trial_dir: Path) -> None:

@@ -76,14 +76,14 @@ class Members:
             cgroup.remove(self.group)
 
 
-def end_containers(program: str, folder: str, ranks: list[Rank]) -> None:
-    """Kill containers by the ids their starter wrote: they are no descendants of ours."""
+def end_containers(engine: list[str], folder: str, ranks: list[Rank]) -> None:
+    """Kill and remove containers by the ids their starter wrote: they descend from others."""
     for rank in ranks:
         try:
             with open(os.path.join(folder, f"rank{rank.rank}.cid")) as file:
                 container = file.read().strip()
-            argv = [program, "kill", container]
-            os.waitpid(os.posix_spawnp(program, argv, dict(os.environ)), 0)
+            argv = [*engine, "rm", "--force", container]
+            os.waitpid(os.posix_spawnp(engine[0], argv, dict(os.environ)), 0)
         except OSError:
             continue
 

@@ -333,9 +333,9 @@ class Supervisor:
                 self.error = f"cannot start {what!r}: {error.strerror or error}"
                 self.begin_end("start", 0.0, time.monotonic())
         self.watch(wake, lifeline)
-        if self.spec["container_program"] and self.ending:
+        if self.spec["container_engine"] and self.ending:
             folder = os.path.join(self.folder, "containers")
-            end_containers(self.spec["container_program"], folder, self.ranks)
+            end_containers(self.spec["container_engine"], folder, self.ranks)
         return self.tell(self.record())
 
     def tell(self, record: dict[str, Any]) -> bool:

@@ -193,7 +193,7 @@ def test_docker_runs_are_ended_by_container_id(make_gangs, tmp_path: Path, monke
     wait_until(lambda: told.exists() and "cafe01" in told.read_text())
     assert end_gang(gangs.launcher, handle, 0.3) == []
     run, kill = calls.read_text().splitlines()
-    assert kill == "kill cafe01"
+    assert kill == "rm --force cafe01"
     assert run.endswith("--env A --rm image python train.py".replace("python ", "python3 ", 1))
     assert "secret?" not in run
 
