@@ -121,6 +121,19 @@ class Posterior:
             found = tried
         return found
 
+    @property
+    def shown_spread(self) -> float:
+        """Errors of leave-one-out predictions over their expected deviations: 1 is as expected.
+
+        Odd residuals are left out; one error as expected is added to those that were seen.
+        """
+        kept = ~self.odd
+        if not kept.any():
+            return 1.0
+        inverse = cho_solve((self.factor, True), np.eye(len(self.odd)), check_finite=False)
+        square = self.weights[kept] ** 2 / np.diag(inverse)[kept]
+        return math.sqrt((1.0 + float(square.sum())) / (1.0 + float(kept.sum())))
+
     def linear_effects(self) -> tuple[float, FloatArray]:
         """Posterior mean of the level and of each linear effect (k,)."""
         if not len(self.weights):

@@ -28,6 +28,8 @@ IntArray = NDArray[np.int64]
 
 CAP = 0.35
 """Improvements beyond this many nats count as this: no dream outweighs a likely gain."""
+SCREENED, HOPELESS = 72, 1e-9
+"""From so many observations on, rivals that half as many leave with these odds are dropped."""
 CRASH_RATE = 0.03
 """How often a config that fits is expected to crash all the same."""
 
@@ -145,6 +147,10 @@ class SpeedBelief:
         pending: IntArray,
     ) -> SpeedBelief:
         """Conditions on log costs (n,) of rows (n,); ``pending`` rows count as at their mean."""
+        if len(rows) >= SCREENED:
+            some = slice(None, None, len(rows) // (SCREENED // 2))
+            first = cls.condition(rivals, features, rows[some], cost[some], pending[:0])
+            rivals = [r for r, w in zip(rivals, first.weights, strict=True) if w > HOPELESS]
         posteriors = []
         for rival in rivals:
             seen = Posterior.condition_robustly(
@@ -191,14 +197,28 @@ class SpeedBelief:
 
     def improvement(self, rows: IntArray, best: float) -> FloatArray:
         """Expected fall of log cost below ``best``, at most CAP, at rows (m,): (m,) nats."""
+        return self.outlook(rows, best)[0]
+
+    def outlook(self, rows: IntArray, best: float) -> tuple[FloatArray, FloatArray]:
+        """`improvement` below ``best`` and mean log cost at rows (m,): two arrays (m,)."""
         means, sigmas = self.predict(rows)
         gains = expected_fall(means, sigmas, best) - expected_fall(means, sigmas, best - CAP)
-        return np.asarray(self._say @ gains)
+        return np.asarray(self._say @ gains), np.asarray(self._say @ means)
 
-    def odds_below(self, rows: IntArray, level: float) -> FloatArray:
-        """Probability that log cost lies below ``level`` at rows (m,): (m,)."""
+    def prospects(
+        self, rows: IntArray, best: float, worth: float, as_shown: bool
+    ) -> tuple[FloatArray, FloatArray]:
+        """Expected fall below ``best``, and odds of one of ``worth``, at rows (m,): two arrays (m,).
+
+        ``as_shown``: with deviations no wider than the trials so far have shown them to be.
+        """
         means, sigmas = self.predict(rows)
-        return np.asarray(self._say @ ndtr((level - means) / sigmas))
+        if as_shown:
+            shown = [self.posteriors[at].shown_spread for at in self._heard]
+            sigmas = sigmas * np.minimum(1.0, shown)[:, None]
+        gains = expected_fall(means, sigmas, best) - expected_fall(means, sigmas, best - CAP)
+        odds = ndtr((best - worth - means) / sigmas)
+        return np.asarray(self._say @ gains), np.asarray(self._say @ odds)
 
     @property
     def trust(self) -> str:
@@ -208,15 +228,21 @@ class SpeedBelief:
 
     def rough_mean(self) -> FloatArray:
         """Mixture mean of every row by linear effects alone: what a shortlist is drawn from."""
-        total = np.zeros(len(self.features))
-        shared: dict[int, tuple[FloatArray, FloatArray]] = {}
+        means: dict[int, tuple[FloatArray, float]] = {}
+        slopes: dict[int, tuple[FloatArray, FloatArray]] = {}
+        constant = 0.0
         for weight, at in zip(self._say, self._heard, strict=True):
             rival = self.rivals[at]
             level, effects = self.posteriors[at].linear_effects()
-            total += weight * (rival.mean + level)
-            before = shared.get(id(rival.basis), (rival.basis, 0.0 * effects))[1]
-            shared[id(rival.basis)] = (rival.basis, before + weight * effects)
-        for basis, effects in shared.values():
+            constant += weight * level
+            share = means.get(id(rival.mean), (rival.mean, 0.0))[1]
+            means[id(rival.mean)] = (rival.mean, share + weight)
+            before = slopes.get(id(rival.basis), (rival.basis, 0.0 * effects))[1]
+            slopes[id(rival.basis)] = (rival.basis, before + weight * effects)
+        total = np.full(len(self.features), constant)
+        for mean, share in means.values():
+            total += share * mean
+        for basis, effects in slopes.values():
             total += basis @ effects
         return total
 
@@ -241,12 +267,18 @@ class FitBelief:
         crashed: IntArray,
     ) -> FitBelief:
         """Conditions (prior, odds) pairs on facts about memory and on rows that crashed."""
+        if len(priors) > 1 and facts.count >= SCREENED:
+            some = facts.thinned(SCREENED // 2)
+            told = [MemoryBelief.condition(prior, some).log_evidence for prior, _ in priors]
+            weights = _odds(np.array([odds for _, odds in priors]), np.array(told))
+            priors = [p for p, w in zip(priors, weights, strict=True) if w > HOPELESS]
         rivals: list[tuple[MemoryBelief, MemoryBelief | None]] = []
         odds, evidence = [], []
         suspects = replace(facts, beyond=np.concatenate([facts.beyond, crashed]))
         ran = np.concatenate([facts.ran, facts.seen, facts.beyond])
-        none = np.zeros(0, dtype=np.int64)
-        values = MemoryBelief.condition(crashes, MemoryFacts(none, np.zeros(0), ran, crashed))
+        if len(crashed):
+            none = np.zeros(0, dtype=np.int64)
+            values = MemoryBelief.condition(crashes, MemoryFacts(none, np.zeros(0), ran, crashed))
         for prior, weight in priors:
             plain = MemoryBelief.condition(prior, facts)
             rivals.append((plain, None))
@@ -269,13 +301,13 @@ class FitBelief:
                 total += weight * memory.fits(rows) * other
         return total
 
-    def rough_fits(self) -> FloatArray:
-        """Probability of running of every row by mean effects alone: (rows,)."""
-        total = np.zeros(len(self.rivals[0][0].prior.mean))
+    def rough_fits(self, rows: IntArray) -> FloatArray:
+        """Probability of running of rows (m,) by mean effects alone: (m,)."""
+        total = np.zeros(len(rows))
         for weight, (memory, crashes) in zip(self.weights, self.rivals, strict=True):
             if weight >= 0.02:
-                other = 1.0 if crashes is None else crashes.rough_fits()
-                total += weight * memory.rough_fits() * other
+                other = 1.0 if crashes is None else crashes.rough_fits(rows)
+                total += weight * memory.rough_fits(rows) * other
         return total
 
     def log_ratio(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:

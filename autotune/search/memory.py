@@ -31,6 +31,8 @@ class MemoryPrior:
     ``basis`` and ``shown_basis`` (rows, k) are their effects with deviations ``widths`` (k,),
     ``sigma`` the deviation of a single config that no effect explains. ``kin`` (rows, g) numbers
     the family of each row under g groupings; members share ``kin_shares`` (g,) of the variance.
+    ``alike`` says which rows are one and the same to this prior: the first row of each kind, and
+    the kind (rows,) of each row; None where all differ.
     """
 
     mean: FloatArray
@@ -41,6 +43,7 @@ class MemoryPrior:
     sigma: float
     kin: IntArray
     kin_shares: tuple[float, ...] = ()
+    alike: tuple[IntArray, IntArray] | None = None
 
     @property
     def own_sigma(self) -> float:
@@ -84,20 +87,20 @@ class Families:
             out[known, column[known]] = 1.0
         return out
 
-    def spread(self, rows: IntArray | slice) -> FloatArray:
+    def spread(self, rows: IntArray) -> FloatArray:
         """Variance (m,) that seen families do not tell: the row's own, and unseen families'."""
-        variance = np.full(len(self.prior.mean[rows]), self.prior.own_sigma**2)
+        variance = np.full(len(rows), self.prior.own_sigma**2)
         shares = self.prior.kin_shares
         for members, at, share in zip(self.prior.kin.T, self.position, shares, strict=True):
             variance += (at[members[rows]] < 0) * share * self.prior.sigma**2
         return variance
 
-    def shift(self, effects: FloatArray) -> FloatArray:
-        """What the families' effects add to each of all rows: (rows,)."""
-        total = np.zeros(len(self.prior.mean))
+    def shift(self, effects: FloatArray, rows: IntArray) -> FloatArray:
+        """What the families' effects add to rows (m,): (m,)."""
+        total = np.zeros(len(rows))
         padded = np.append(effects, 0.0)
         for members, at in zip(self.prior.kin.T, self.position, strict=True):
-            total += padded[at[members]]
+            total += padded[at[members[rows]]]
         return total
 
 
@@ -109,6 +112,16 @@ class MemoryFacts:
     seen_log: FloatArray
     ran: IntArray
     beyond: IntArray
+
+    @property
+    def count(self) -> int:
+        """How many rows there are in all."""
+        return len(self.seen) + len(self.ran) + len(self.beyond)
+
+    def thinned(self, most: int) -> MemoryFacts:
+        """About ``most`` of them, evenly."""
+        some = slice(None, None, max(1, self.count // most))
+        return MemoryFacts(self.seen[some], self.seen_log[some], self.ran[some], self.beyond[some])
 
 
 @dataclass(frozen=True)
@@ -160,12 +173,21 @@ class MemoryBelief:
         variance = ((basis @ self.covariance) * basis).sum(1) + self.families.spread(rows)
         return mean, np.sqrt(variance)
 
-    def rough_fits(self) -> FloatArray:
-        """Probability that each of all rows stays below capacity, its effects taken as known."""
-        own = len(self.prior.widths)
-        mean = self.prior.mean + self.prior.basis @ self.effects[:own]
-        mean = mean + self.families.shift(self.effects[own:])
-        return np.asarray(ndtr(-mean / np.sqrt(self.families.spread(slice(None)))))
+    def rough_fits(self, rows: IntArray) -> FloatArray:
+        """Probability that each row (m,) stays below capacity, its effects taken as known: (m,)."""
+        first, alike = self.prior.alike or (rows, rows)
+        if len(first) < len(rows):
+            return self._rough_fits(first)[alike[rows]]
+        return self._rough_fits(rows)
+
+    def _rough_fits(self, rows: IntArray) -> FloatArray:
+        own, prior = len(self.prior.widths), self.prior
+        if 4 * len(rows) > len(prior.mean):  # copying so many rows takes longer than their sums
+            mean = (prior.mean + prior.basis @ self.effects[:own])[rows]
+        else:
+            mean = prior.mean[rows] + prior.basis[rows] @ self.effects[:own]
+        mean = mean + self.families.shift(self.effects[own:], rows)
+        return np.asarray(ndtr(-mean / np.sqrt(self.families.spread(rows))))
 
     def fits(self, rows: IntArray) -> FloatArray:
         """Probability that each row's peak stays below capacity: (m,)."""

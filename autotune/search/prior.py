@@ -56,6 +56,7 @@ class CostPrior:
         capacity = np.log(table.capacity_gib)
         need, needs = table.memory_and_slopes(mean, allocated=False)
         shown, shows = table.memory_and_slopes(mean, allocated=True)
+        _, first, kind = np.unique(table.row, return_index=True, return_inverse=True)
         return cls(
             log_time=np.log(time) - basis @ times,
             time_basis=basis,
@@ -70,6 +71,7 @@ class CostPrior:
                 sigma=constants.memory_sigma,
                 kin=_kin(table),
                 kin_shares=(SAME_STATES, SAME_MEMORY),
+                alike=(first, kind),
             ),
             capacity_gib=table.capacity_gib,
             table=table,

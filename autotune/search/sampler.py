@@ -34,36 +34,41 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 MOST_POINTS = 160
+MOST_FACTS = 48
+"""So many trials that ran, and of each kind of failure, are weighed at once."""
 SHORTLIST = 1024
 HEADROOM = 0.12
 """Before anything ran, improvement counts from this far (nats) behind the best expected."""
 ROUGH_SIGMA = 0.15
 """Deviation of log cost that a shortlist allows for."""
+HARDLY = 1e-3
+"""Rows that run with less than this probability are looked at only where there are few others."""
 START_COST = 5.0
 """What a trial costs besides its steps, in units of the best config's steps."""
 AUDIT = 0.1
 """How much a config counts that a rule speaks against which no audit has confirmed."""
 WORTH = 0.02
-LEAST_GAIN = 0.001
+LEAST_GAIN, LEAST_SHOWN_GAIN = 0.001, 0.0025
 LEAST_ODDS = 0.05
 PATIENCE = 8
 """The study ends by itself when so many trials in a row brought no better one, and all that are
-left are expected to gain less than this, with less than these odds of a gain worth having."""
+left are expected to gain less than this, with less than these odds of a gain worth having. After
+twice as many, errors count as small as they have shown to be, against the second gain: every
+config may be a few per cent luckier than expected, and where all turn out alike, waiting for that
+luck would never end."""
 
 
 @dataclass(frozen=True)
 class Beliefs:
     """What is believed at one moment, and the log cost against which gains are counted.
 
-    ``rough`` and ``runs`` (rows,) are the expected log cost by linear effects alone, and the
-    probability of running to match.
+    ``rough`` (rows,) is the expected log cost by linear effects alone.
     """
 
     speed: SpeedBelief
     fit: FitBelief
     target: float
     rough: FloatArray
-    runs: FloatArray
 
 
 class AutotuneProposer:
@@ -143,15 +148,22 @@ class AutotuneProposer:
         rows, cost = self.ledger.selected(MOST_POINTS)
         speed = SpeedBelief.condition(self._rivals, self.features.values, rows, cost, running)
         capacity = self.prior.capacity_gib if self.prior is not None else None
-        facts = self.ledger.memory_facts(capacity, MOST_POINTS)
+        facts = self.ledger.memory_facts(capacity, MOST_FACTS)
         fit = FitBelief.condition(
-            self._memory, self._crashes, facts, self.ledger.crashed(MOST_POINTS)
+            self._memory, self._crashes, facts, self.ledger.crashed(MOST_FACTS)
         )
-        rough, runs = speed.rough_mean(), fit.rough_fits()
-        likely = rough[runs >= 0.5]
-        hope = float(likely.min() if len(likely) else rough.min()) + HEADROOM
+        rough = speed.rough_mean()
+        return Beliefs(speed, fit, self._target(rough, fit), rough)
+
+    def _target(self, rough: FloatArray, fit: FitBelief) -> float:
+        """The best so far, or a little behind the best that is likely to run, if that is better."""
         found = self.ledger.best
-        return Beliefs(speed, fit, hope if found is None else min(found[1], hope), rough, runs)
+        level = math.inf if found is None else found[1] - HEADROOM
+        better = np.flatnonzero(rough < level)
+        likely = better[fit.rough_fits(better) >= 0.5]
+        if len(likely):
+            return float(rough[likely].min()) + HEADROOM
+        return float(rough.min()) + HEADROOM if found is None else found[1]
 
     def _open_rows(self, running: IntArray) -> IntArray:
         """Rows neither run nor running nor refused, if any others are left."""
@@ -164,19 +176,24 @@ class AutotuneProposer:
         """The rows worth a close look, by linear effects alone."""
         if len(rows) <= SHORTLIST:
             return rows
+        runs = beliefs.fit.rough_fits(rows)
+        likely = np.flatnonzero(runs > HARDLY)
+        if len(likely) > SHORTLIST:
+            rows, runs = rows[likely], runs[likely]
         gain = expected_fall(beliefs.rough[rows], ROUGH_SIGMA, beliefs.target)
-        score = gain * beliefs.runs[rows] * self._free(rows)
+        score = gain * runs * self._free(rows)
         return rows[np.argpartition(-score, SHORTLIST)[:SHORTLIST]]
 
     def _free(self, rows: IntArray) -> FloatArray:
         """1 where no rule speaks against a row, little where an audit might, 0 after one."""
+        if not self.regions.rules:
+            return np.ones(len(rows))
         share = [1e-9 if rule.audited_by is not None else AUDIT for rule in self.regions.rules]
         return np.array([*share, 1.0])[self.regions.excluded("memory")[rows]]
 
     def _scores(self, rows: IntArray, beliefs: Beliefs) -> FloatArray:
         """Expected gain x probability of running / cost, of rows (m,): (m,)."""
-        gain = beliefs.speed.improvement(rows, beliefs.target)
-        mean, _ = beliefs.speed.mixed(rows)
+        gain, mean = beliefs.speed.outlook(rows, beliefs.target)
         cost = START_COST + np.exp(np.clip(mean - beliefs.target, -3.0, 3.0))
         return gain * beliefs.fit.fits(rows) * self._free(rows) / cost + self._jitter[rows]
 
@@ -233,9 +250,10 @@ class AutotuneProposer:
         beliefs = self._beliefs(np.zeros(0, dtype=np.int64))
         near = self._shortlist(rows, beliefs)
         runs = beliefs.fit.fits(near) * self._free(near)
-        gain = float((beliefs.speed.improvement(near, found[1]) * runs).max())
-        odds = float((beliefs.speed.odds_below(near, found[1] - WORTH) * runs).max())
-        if gain >= LEAST_GAIN or odds >= LEAST_ODDS:
+        as_shown = self.ledger.since_best >= 2 * PATIENCE
+        gains, chances = beliefs.speed.prospects(near, found[1], WORTH, as_shown)
+        gain, odds = float((gains * runs).max()), float((chances * runs).max())
+        if gain >= (LEAST_SHOWN_GAIN if as_shown else LEAST_GAIN) or odds >= LEAST_ODDS:
             return None
         return (
             f"{self.ledger.since_best} trials in a row brought no better one; none that is left is "
