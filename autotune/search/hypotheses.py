@@ -208,7 +208,7 @@ class SpeedBelief:
     def prospects(
         self, rows: IntArray, best: float, worth: float, as_shown: bool
     ) -> tuple[FloatArray, FloatArray]:
-        """Expected fall below ``best``, and odds of one of ``worth``, at rows (m,): two arrays (m,).
+        """Expected fall below ``best`` and odds of one of ``worth`` at rows (m,): two arrays (m,).
 
         ``as_shown``: with deviations no wider than the trials so far have shown them to be.
         """
