@@ -169,7 +169,8 @@ class Agenda:
             return None
         if self._setting.times_training:
             return self._run_to_target(told, finalists)
-        choice = next_finalist(told, finalists, maximize=self._setting.maximize)
+        opted_in = self._setting.space.contract.search
+        choice = next_finalist(told, finalists, self._setting.maximize, opted_in)
         return self._final(*choice) if choice is not None else None
 
     def _run_to_target(self, told: Sequence[TrialRecord], finalists: int) -> Task | None:

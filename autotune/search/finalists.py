@@ -42,15 +42,18 @@ class Contender:
 
 
 def next_finalist(
-    told: Sequence[TrialRecord], finalists: int, maximize: bool = True
+    told: Sequence[TrialRecord],
+    finalists: int,
+    maximize: bool = True,
+    opted_in: Sequence[str] = (),
 ) -> tuple[Mapping[str, ParameterValue], str] | None:
     """The values of the config whose turn it is and why; None once the final is over.
 
-    ``told`` are finished trials, ``finalists`` how many of the best take part; the baseline
-    takes part besides. A config that failed in the final, or learns something else than the
-    baseline, is out.
+    ``told`` are finished trials, ``finalists`` how many of the best take part; besides them the
+    baseline does, and the best that leaves ``opted_in`` as the baseline has it. A config that
+    failed in the final, or learns something else than the baseline, is out.
     """
-    rivals = contenders(told, finalists, maximize)
+    rivals = contenders(told, finalists, maximize, opted_in)
     if not any(not rival.is_baseline for rival in rivals):
         return None
     alive = still_in(rivals, maximize)
@@ -63,8 +66,13 @@ def next_finalist(
     return due.values, f"finalist, turn {turn + 1}: {why}; {others} others not separated from it"
 
 
-def contenders(told: Sequence[TrialRecord], finalists: int, maximize: bool) -> list[Contender]:
-    """The baseline, then the best configs of the search, best first; none for 0 finalists."""
+def contenders(
+    told: Sequence[TrialRecord], finalists: int, maximize: bool, opted_in: Sequence[str] = ()
+) -> list[Contender]:
+    """The baseline, then the best configs of the search, best first; none for 0 finalists.
+
+    Last, where it is none of them, the best that has the baseline's values of ``opted_in``.
+    """
     if finalists <= 0:
         return []
     groups: dict[str, list[TrialRecord]] = {}
@@ -73,7 +81,12 @@ def contenders(told: Sequence[TrialRecord], finalists: int, maximize: bool) -> l
     found = [c for c in (_contender(runs) for runs in groups.values()) if c is not None]
     found.sort(key=lambda c: -c.search.value if maximize else c.search.value)
     baseline = [c for c in found if c.is_baseline]
-    return baseline + [c for c in found[:finalists] if not c.is_baseline]
+    others = [c for c in found if not c.is_baseline]
+    chosen = [c for c in found[:finalists] if not c.is_baseline]
+    for base in baseline if opted_in else []:
+        kept = [c for c in others if all(c.values.get(n) == base.values.get(n) for n in opted_in)]
+        chosen += [c for c in kept[:1] if c not in chosen]
+    return baseline + chosen
 
 
 def still_in(rivals: Sequence[Contender], maximize: bool) -> list[Contender]:

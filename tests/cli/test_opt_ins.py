@@ -40,6 +40,10 @@ def test_with_and_without(cli: Cli) -> None:
     assert best["params"] == {"global_batch_size": 8, "fast": "true"}
     assert best["without_opt_ins"]["params"] == {"global_batch_size": 4, "fast": "true"}
 
+    trials = cli.json("status", "o")["trials"]
+    final = [t["params"] for t in trials if t["kind"] == "finalist"]
+    assert best["without_opt_ins"]["params"] in final
+
     compared = cli.json("compare", "base", "o")
     assert compared["gain"]["value"] == pytest.approx(6.0)
     assert compared["without_opt_ins"]["gain"]["value"] == pytest.approx(2.0)
