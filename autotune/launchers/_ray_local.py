@@ -31,6 +31,7 @@ UP_BOUND_S = 120.0
 DOWN_BOUND_S = 30.0
 FAKE_GPUS = 8
 STORE_BYTES = 100 * 1024 * 1024
+WORKER_PORTS = range(10002, 20000)  # `ray start`'s own; it refuses a head's port among them
 
 
 def cluster_file() -> Path:
@@ -79,7 +80,7 @@ def start_cluster(nodes: int, gpus: int | None, cpus: int) -> dict[str, Any]:
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
     mark = secrets.token_hex(8)
-    address = f"{LOOPBACK}:{host.free_port()}"
+    address = f"{LOOPBACK}:{_head_port()}"
     scratch = f"/tmp/autotune-ray-{mark}"  # short: Ray's sockets lie below it
     told: dict[str, Any] = {"address": address, "mark": mark, "scratch": scratch, "processes": []}
     real = [str(gpu.index) for gpu in read_gpus()]
@@ -131,6 +132,12 @@ def nodes_of(address: str) -> list[dict[str, Any]]:
         return found
     finally:
         bridge.close()
+
+
+def _head_port() -> int:
+    while (port := host.free_port()) in WORKER_PORTS:
+        pass
+    return port
 
 
 def _start_node(argv: list[str], index: int, mark: str, gpus: list[str]) -> dict[str, Any]:
