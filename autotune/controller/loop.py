@@ -44,6 +44,7 @@ FASTEST_POLL_S = 0.005
 SLOWEST_POLL_S = 0.1
 INFRA_RETRIES = 2
 GPU_RELEASE_BOUND_S = 30.0
+NOTE_BOUND_S = 60.0
 HARDWARE = re.compile(r"\bXid\b|\bECC\b|fallen off the bus", re.IGNORECASE)
 
 
@@ -141,6 +142,8 @@ class Controller:
         if time.monotonic() < self._storage_retry_at:
             return
         try:
+            if self._storage_failures:
+                recovery.take_in_appeared(self)
             work()
         except StorageAway as error:
             self._storage_failures += 1
@@ -247,7 +250,7 @@ class Controller:
         )
         self._settle(told, intent)
 
-    def watch(self, record: TrialRecord, intent: Intent) -> Watch:
+    def watch(self, record: TrialRecord, intent: Intent, adopted: bool = False) -> Watch:
         """Watch a gang that was started by this controller or by one before it."""
         paths = self.study.paths.trial(record.number, intent.attempt)
         job = job_from_json(paths)
@@ -270,6 +273,7 @@ class Controller:
             and record.fidelity != "target"
             and trial.stop_early,
             kill_grace_s=trial.kill_grace_s,
+            adopted=adopted,
         )
 
     # -- concluding
@@ -290,7 +294,10 @@ class Controller:
     def _conclude(self, watch: Watch) -> None:
         record = judge.judge(self.setting, watch, self.study.records())
         failpoint("after_judging")
-        self._settle(record, watch.intent)
+        if record.outcome is Outcome.CANCELLED and watch.cancelled_before:
+            recovery.run_again(self, watch.record, watch.intent, started=True)
+        else:
+            self._settle(record, watch.intent)
         unfit = self._unfit(watch, record)
         if unfit:
             self._with_storage(self._tell_all)
@@ -419,5 +426,14 @@ class Controller:
 
     def _note_end(self) -> None:
         facts = {"ended": self._over or "interrupted", "wall_time_s": self.agenda.wall_time_s}
-        for key, value in facts.items():
-            self._with_storage(lambda key=key, value=value: self.study.note(key, value))  # type: ignore[misc]
+
+        def note() -> None:
+            while facts:
+                key, value = next(iter(facts.items()))
+                self.study.note(key, value)
+                del facts[key]
+
+        bound = time.monotonic() + NOTE_BOUND_S
+        while facts and time.monotonic() < bound:
+            self._with_storage(note)
+            time.sleep(0.0 if not facts else SLOWEST_POLL_S)

@@ -5,7 +5,8 @@ chosen     -                                        launched, same trial, no new
 launching  a gang with the token                    adopted
            none                                     launched
 running    a result file                            told
-           the gang lives, or its exit record is there   adopted: watched to its verdict
+           the gang lives, or its exit record is there   adopted: watched to its verdict;
+                                                    requeued if the last one had cancelled it
            neither                                  reaped and requeued, at most twice
 """
 
@@ -36,6 +37,13 @@ def pick_up(controller: Controller) -> None:
             _pick_up_one(controller, record, controller.study.intent(record.number))
 
 
+def take_in_appeared(controller: Controller) -> None:
+    """Queue what a storage that went away had created and not answered for, after an outage."""
+    for record in controller.study.appeared():
+        if not record.finished:
+            controller.queue.append(_with_all_values(controller, record))
+
+
 def _pick_up_one(controller: Controller, record: TrialRecord, intent: Intent) -> None:
     told = _result_on_disk(controller, record, intent)
     if told is not None:
@@ -53,11 +61,11 @@ def _pick_up_one(controller: Controller, record: TrialRecord, intent: Intent) ->
         if launcher.poll(handle).state != "lost":
             controller.study.set_intent(record.number, adopted)
             full = dataclasses.replace(_with_all_values(controller, record), attempt=intent.attempt)
-            controller.running.append(controller.watch(full, adopted))
+            controller.running.append(controller.watch(full, adopted, adopted=True))
             controller.listener.message(f"trial {record.number}: its gang was adopted")
             return
         _reap(controller, handle)
-    _run_again(controller, _with_all_values(controller, record), intent, started=bool(handle))
+    run_again(controller, _with_all_values(controller, record), intent, started=bool(handle))
 
 
 def _result_on_disk(
@@ -90,7 +98,7 @@ def _reap(controller: Controller, handle: dict[str, object]) -> None:
         time.sleep(0.05)
 
 
-def _run_again(
+def run_again(
     controller: Controller, record: TrialRecord, intent: Intent, *, started: bool
 ) -> None:
     """Requeue a trial whose gang is gone; a third interruption is told as infra."""

@@ -43,6 +43,7 @@ class Watch:
     hang: HangTimer
     may_stop_early: bool
     kill_grace_s: float
+    adopted: bool = False
     started: float = field(default_factory=time.monotonic)
     status: GangStatus = field(default_factory=lambda: GangStatus("pending"))
     ending: Ending = ""
@@ -84,6 +85,11 @@ class Watch:
         if not self.ending:
             self.ending, self.ending_reason = ending, reason
             self.ended_on_purpose_at = time.monotonic()
+
+    @property
+    def cancelled_before(self) -> bool:
+        """Whether a controller that died since had asked for its end, and this one did not."""
+        return self.adopted and self.status.cancelled and not self.ending
 
     def progress(self) -> Progress:
         """Where the trial is, for a person."""

@@ -162,11 +162,13 @@ class Study:
         with storage_errors(self.url):
             trials = self.storage.get_all_trials(self._study_id, deepcopy=False)
         for trial in trials:
-            record = record_of(trial)
-            self._records[trial.number] = record
-            self._trial_ids[trial.number] = trial._trial_id
-            self._intents[trial.number] = Intent.from_json(trial.system_attrs.get(INTENT))
+            self._take_in(trial)
         return self.records()
+
+    def _take_in(self, trial: FrozenTrial) -> None:
+        self._records[trial.number] = record_of(trial)
+        self._trial_ids[trial.number] = trial._trial_id
+        self._intents[trial.number] = Intent.from_json(trial.system_attrs.get(INTENT))
 
     def hold(self) -> Lease:
         """Become the study's one controller; StudyHeld names the one that is."""
@@ -276,6 +278,15 @@ class Study:
         self._intents[number] = Intent()
         return record
 
+    def appeared(self) -> list[TrialRecord]:
+        """Trials that `add` created but never heard of, the storage's answer having been lost."""
+        with storage_errors(self.url):
+            trials = self.storage.get_all_trials(self._study_id, deepcopy=False)
+        found = [trial for trial in trials if trial.number not in self._records]
+        for trial in found:
+            self._take_in(trial)
+        return [self._records[trial.number] for trial in found]
+
     def add_like(
         self, record: TrialRecord, distributions: Mapping[str, BaseDistribution]
     ) -> TrialRecord:
@@ -346,6 +357,7 @@ class Study:
                     self.storage.set_trial_system_attr(trial_id, key, value)
                 self.storage.set_trial_state_values(trial_id, state, values)
             except UpdateFinishedTrialError:
+                self._records[record.number] = record_of(self.storage.get_trial(trial_id))
                 return False
         self._records[record.number] = record
         return True

@@ -64,9 +64,8 @@ def examine(folder: Path, url: str | None = None, within_s: float = 15.0) -> Fin
     for attempts in attempts_of(folder).values():
         told = {record.number: record for record in found.records}
         judge_attempts(attempts, told, found)
-    configs = Counter(
-        (record.config_hash, record.seed) for record in found.records if record.kind == "search"
-    )
+    searched = [record for record in found.records if record.kind == "search"]
+    configs = Counter((record.config_hash, record.seed, record.fidelity) for record in searched)
     found.told_twice += [f"config {key} is two trials" for key, n in configs.items() if n > 1]
     found.left = left_alive(folder, tokens, within_s)
     return found

@@ -25,6 +25,9 @@ SLOW_TRAINER = (
     + """
 import sys
 batch, mode = int(sys.argv[1]), sys.argv[2]
+while os.path.exists("hold"):
+    time.sleep(0.02)
+    alive()
 for _ in range(8):
     time.sleep(float(sys.argv[3]))
     alive()
@@ -67,7 +70,7 @@ def check_invariants(cli: Cli, study: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def slow(cli: Cli) -> Iterator[Cli]:
-    """A study of six trials of some 0.4 s each."""
+    """A study of six trials of some 0.4 s each, or as long as a file `hold` lies beside it."""
     cli.write("slow.py", SLOW_TRAINER)
     cli.write("slow.yaml", SLOW_SPACE)
     yield cli

@@ -44,20 +44,13 @@ def test_f23_one_lucky_run_is_measured_again_and_a_tie_is_said(cli: Cli) -> None
     turns = [t["params"]["config"] for t in trials if t["kind"] == "finalist"]  # type: ignore[index]
     assert turns.count("noisy") >= 2 and turns.count("steady") >= 2
     best = cli.json("best", "s")
+    assert best["objective"]["value"] < 130, "the lucky figure alone never stands"
     low, high = best["objective"]["low"], best["objective"]["high"]
     assert not (best["params"]["config"] == "noisy" and low > 100), "crowned by luck"
     if best["ties"]:
         assert "A tie" in said
     else:
         assert best["params"]["config"] == "steady" and high < 140
-
-
-def test_f23_the_lucky_figure_alone_never_stands(cli: Cli) -> None:
-    cli.write("noisy.py", NOISY)
-    cli.write("space.yaml", SPACE)
-    cli("run", "--space", "space.yaml", "--study", "s", "--sampler", "random")
-    best = cli.json("best", "s")
-    assert best["objective"]["value"] < 130
 
 
 ON_A_GPU = """

@@ -23,10 +23,13 @@ budget: {finalists: 0}
 def fails_until(marker: Path, times: int, line: str) -> str:
     """A program that prints a line and dies the first few times, then trains."""
     return (
-        f"from pathlib import Path\nimport sys\nmarker = Path({str(marker)!r})\n"
+        f"from pathlib import Path\nimport os, sys\nmarker = Path({str(marker)!r})\n"
         "count = len(marker.read_text()) if marker.exists() else 0\n"
         f"if count < {times}:\n    marker.write_text('x' * (count + 1))\n"
-        f"    print({line!r}, flush=True)\n    sys.exit(1)\n" + STEPS
+        f"    print({line!r}, flush=True)\n"
+        "    with marker.with_name('ports').open('a') as ports:\n"
+        "        print(os.environ['MASTER_PORT'], file=ports)\n"
+        "    sys.exit(1)\n" + STEPS
     )
 
 
@@ -53,6 +56,7 @@ def test_f25_but_not_forever(cli: Cli, tmp_path: Path) -> None:
     cli("run", "--space", "space.yaml", "--study", "s", expect=1)
     (trial,) = check_invariants(cli, "s")
     assert (trial["outcome"], trial["attempt"]) == ("infra", 3)
+    assert len(set((tmp_path / "ports").read_text().split())) == 3, "each on a port of its own"
 
 
 def test_f25_three_trials_in_a_row_end_the_study(cli: Cli, tmp_path: Path) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 
+import alembic.command
+from optuna.storages import RDBStorage
+
+from autotune.study.storage import close_storage
 from tests.controller.conftest import Cli
-from tests.faults.conftest import check_invariants, folder_of
+from tests.faults.conftest import assert_whole, check_invariants, folder_of
 
 RUN = ("run", "--space", "slow.yaml", "--study", "s", "--sampler", "random", "--trials", "3")
 
@@ -38,12 +42,18 @@ def test_f30_a_database_that_is_gone_is_rebuilt_too(slow: Cli) -> None:
 
 
 def test_f31_an_older_schema_names_the_upgrade_and_makes_a_backup(slow: Cli) -> None:
+    """Optuna's own migrations take the file back to the schema of its version 2.6."""
     slow(*RUN)
-    folder = folder_of(slow, "s")
-    with sqlite3.connect(folder / "study.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'v3.0.0.d'")
-    connection.close()
+    database = folder_of(slow, "s") / "study.db"
+    older = RDBStorage(f"sqlite:///{database}")
+    alembic.command.downgrade(older._version_manager._create_alembic_config(), "v2.6.0.a")
+    close_storage(older)
     said = slow("resume", "s", expect=2).stderr
-    assert "autotune storage upgrade" in said
-    shown = slow("storage", "upgrade", "s", expect=None)
-    assert list(folder.glob("study.db.backup-*")), shown.stderr
+    assert f"autotune storage upgrade sqlite:///{database}" in said
+    slow("storage", "upgrade", f"sqlite:///{database}")
+    (backup,) = database.parent.glob("study.db.backup-*")
+    with sqlite3.connect(backup) as connection:
+        assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("v2.6.0.a",)]
+    connection.close()
+    slow("resume", "s", "--trials", "4")
+    assert_whole(check_invariants(slow, "s"), 4)

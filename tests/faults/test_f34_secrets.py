@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -36,7 +37,9 @@ def test_f34_nothing_tells_the_secret(slow: Cli, started: Callable[..., Popen[st
     assert run.returncode == 0, said
     assert CANARY not in said
     slow("export", "s", "-o", "out")
-    check_invariants(slow, "s")
+    slow("report", "s", "-o", "out/report.html")
+    assert CANARY not in slow("explain", "s:0").stdout
+    assert CANARY not in json.dumps(check_invariants(slow, "s"))
     for root in (folder_of(slow, "s"), slow.folder / "out"):
         for path in root.rglob("*"):
             if path.is_file():
