@@ -93,6 +93,8 @@ class CostModel:
         ``columns`` maps canonical parameter names to arrays of one length (None: inactive);
         missing names take the framework's defaults.
         """
+        if "fp8" not in self.hardware.tflops:
+            columns = {k: v for k, v in columns.items() if k != "lm_head_precision"}
         kept, row = distinct_rows(columns)
         layout = complete_layout(
             kept, self.shape, self.workload, self.conventions, self.cluster.world_size

@@ -26,9 +26,14 @@ DEFAULT_MOST = 200
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One config: seconds, GiB and tokens/s/GPU, 95% bands, and why it would not fit."""
+    """One config: seconds, GiB and tokens/s/GPU, 95% bands, and why it would not fit.
+
+    ``alike`` counts the legal configs with the same prediction, itself included: they differ in
+    parameters that the model does not know.
+    """
 
     rank: int
+    alike: int
     label: str
     values: Mapping[str, ParameterValue]
     fits: bool
@@ -59,7 +64,11 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Plan:
-    """The table of one space: rows in order, exclusions, and what the figures rest on."""
+    """The table of one space: rows in order, exclusions, and what the figures rest on.
+
+    ``distinct`` counts the different predictions; ``never_fitted`` says that no run of this GPU
+    under this framework was fitted, so that bands are wide.
+    """
 
     space: str
     framework: str
@@ -69,6 +78,8 @@ class Plan:
     raw_points: int
     legal: int
     likely_to_fit: int
+    distinct: int
+    never_fitted: bool
     exclusions: tuple[Exclusion, ...]
     rows: tuple[PlanRow, ...]
 
@@ -81,7 +92,8 @@ def plan(space: SearchSpace, legal: LegalSet, most: int | None = DEFAULT_MOST) -
     """Predict every legal config of a space; the ``most`` best rows, and the baseline's.
 
     Configs that are likely to fit come first, fastest first; then the others by how much they
-    lack. ``most`` None keeps all. BadInput when the space's model or hardware is unknown.
+    lack. Of configs predicted alike the first is shown; ``most`` None keeps all configs.
+    BadInput when the space's model or hardware is unknown.
     """
     model = CostModel.for_space(space)
     if model is None:
@@ -89,16 +101,19 @@ def plan(space: SearchSpace, legal: LegalSet, most: int | None = DEFAULT_MOST) -
             f"{space.name}: a plan needs model, cluster.hardware (gpu), global_batch_size and "
             "seq_length; add the missing ones to the space"
         )
-    costs = model.prepare(legal.columns()).predict()
+    table = model.prepare(legal.columns())
+    costs = table.predict()
     chance = costs.probability_fits(model.capacity_gib)
     likely = chance >= LIKELY
     order = np.lexsort((np.where(likely, -costs.tokens_per_s_per_gpu, costs.memory_gib), ~likely))
-    shown = [int(i) for i in (order if most is None else order[:most])]
+    alike = np.bincount(table.row)
+    if most is not None:
+        order = order[np.sort(np.unique(table.row[order], return_index=True)[1])]
+    shown = [int(i) for i in order[:most]]
+    ranks = {int(table.row[i]): at for at, i in reversed(list(enumerate(order.tolist(), 1)))}
     base = legal.find(space.baseline) if space.baseline else None
     if base is not None and base not in shown:
         shown.append(base)
-    ranks = np.empty(len(order), dtype=int)
-    ranks[order] = np.arange(1, len(order) + 1)
     writer = _RowWriter(costs, chance, model.capacity_gib, legal, base)
     return Plan(
         space=space.name,
@@ -109,11 +124,15 @@ def plan(space: SearchSpace, legal: LegalSet, most: int | None = DEFAULT_MOST) -
         raw_points=legal.raw_points,
         legal=len(legal),
         likely_to_fit=int(likely.sum()),
+        distinct=len(alike),
+        never_fitted=model.constants.origin.startswith("never fitted"),
         exclusions=tuple(
             Exclusion(str(rule.expression), rule.reason, rule.origin, count)
             for rule, count in legal.exclusions
         ),
-        rows=tuple(writer.row(i, int(ranks[i])) for i in shown),
+        rows=tuple(
+            writer.row(i, ranks[int(table.row[i])], int(alike[table.row[i]])) for i in shown
+        ),
     )
 
 
@@ -129,12 +148,13 @@ class _RowWriter:
         self.low, self.high = costs.band()
         self.memory_low, self.memory_high = costs.memory_band()
 
-    def row(self, i: int, rank: int) -> PlanRow:
+    def row(self, i: int, rank: int, alike: int) -> PlanRow:
         costs = self.costs
         config = self.legal.config(i)
         memory = {name: round(float(v[i]), 3) for name, v in costs.memory_parts.items()}
         return PlanRow(
             rank=rank,
+            alike=alike,
             label=config.label,
             values=dict(config.values),
             fits=bool(self.chance[i] >= LIKELY),

@@ -48,11 +48,13 @@ def _stacked(rows: list[tuple[PlanRow, Any]], unit: str) -> dict[str, Any]:
 def _cells(row: PlanRow) -> tuple[str, ...]:
     return (
         f"{row.rank}{' (baseline)' if row.baseline else ''}",
-        row.label.replace("_", " "),
+        row.label.replace("_", " ") + (f" (one of {row.alike:,} alike)" if row.alike > 1 else ""),
         f"{figures.number(row.step_time_s)} ({figures.number(row.step_time_low_s)} to "
         f"{figures.number(row.step_time_high_s)})",
         figures.number(row.tokens_per_s_per_gpu),
-        figures.number(row.memory_gib),
+        f"{row.mfu:.0%}",
+        f"{figures.number(row.memory_gib)} ({figures.number(row.memory_low_gib)} to "
+        f"{figures.number(row.memory_high_gib)})",
         f"{row.probability_fits:.0%}",
         row.reason,
     )

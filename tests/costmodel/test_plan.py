@@ -27,6 +27,26 @@ def test_rows_are_ordered_and_the_count_is_whole() -> None:
     assert json.loads(json.dumps(found.as_dict()))["space"] == "llama8b_tp_pp"
 
 
+def test_configs_predicted_alike_are_shown_once_and_counted() -> None:
+    space = load_space("llama70b_tp_pp")
+    legal = build_legal_set(space)
+    found = plan(space, legal, most=40)
+    fastest = [row for row in found.rows if not row.baseline]
+    assert [row.rank for row in fastest] == list(range(1, 41))
+    assert found.distinct < found.legal / 2
+    assert max(row.alike for row in fastest) > 1
+    whole = plan(load_space("llama8b_tp_pp"), build_legal_set(load_space("llama8b_tp_pp")), None)
+    assert len(whole.rows) == whole.legal
+    once = {row.rank: row.alike for row in whole.rows}
+    assert sum(once.values()) == whole.legal
+
+
+def test_a_gpu_without_fp8_gains_nothing_from_an_fp8_head() -> None:
+    space = load_space("gpt_torch", ("cluster.gpu=a100_80gb",))
+    found = plan(space, build_legal_set(space), most=5)
+    assert "fp8" not in {row.values["lm_head_precision"] for row in found.rows}
+
+
 def test_what_does_not_fit_says_why() -> None:
     space = load_space("llama8b_tp_pp")
     found = plan(space, build_legal_set(space), most=None)

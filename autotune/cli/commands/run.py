@@ -98,6 +98,7 @@ def run(
         taught = open_study(earlier, storage)
         setting = start_from(setting, taught)
         taught.close()
+    _tell_other_gpu(setting)
     if dry_run:
         from autotune.cli.dry_run import show_dry_run
 
@@ -145,6 +146,16 @@ def resume(
     if differences:
         opened = extend_study(opened, setting, storage_url(storage))
     _search(opened, setting, as_json)
+
+
+def _tell_other_gpu(setting: Setting) -> None:
+    """Predictions hold for the space's GPU: say where trials here would run on another."""
+    from autotune.controller.gpu_here import other_gpu
+
+    if setting.launcher.name != "local" or setting.options.simulated:
+        return
+    if told := other_gpu(setting.space):
+        print(f"autotune: note: {told}", file=sys.stderr)
 
 
 def _mend(study: str) -> None:
