@@ -97,6 +97,31 @@ class Physics:
         }
         return replace(tables[0], **columns)
 
+    def shifted(self, by: Floats) -> Physics:
+        """The same layouts where every log multiplier (all of NAMES) stands ``by`` higher.
+
+        Not shifted is the overhead of a step, which is no layout's own.
+        """
+        factor = dict(zip(NAMES, np.exp(by), strict=True))
+        device = np.array([factor[name] for name in DEVICE_WORK])
+        memory = np.exp(by[len(TIME_CONSTANTS) :])
+        return replace(
+            self,
+            steady=self.steady * device,
+            recompute=self.recompute * device,
+            bubble=self.bubble * device,
+            host=self.host * factor["host"],
+            stall=self.stall * factor["interference"],
+            p2p=self.p2p * factor["pipeline"],
+            data_parallel=self.data_parallel * factor["data_parallel"],
+            data_parallel_each=self.data_parallel_each * factor["data_parallel"],
+            gather=self.gather * factor["data_parallel"],
+            data_parallel_latency=self.data_parallel_latency * factor["data_parallel_latency"],
+            optimizer=self.optimizer * factor["optimizer"],
+            memory=self.memory * memory[PART_CONSTANT],
+            memory_by_constant=self.memory_by_constant * memory,
+        )
+
     def evaluate(self, mean: Floats) -> Step:
         factor = dict(zip(NAMES, np.exp(mean), strict=True))
         device = np.array([factor[name] for name in DEVICE_WORK])
