@@ -82,7 +82,8 @@ def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) 
         else setting.space.trial.min_steps,
         total_steps=watch.job.total_steps,
         hung=watch.ending == "hang",
-        stopped_early=watch.ending in ("worse", "known") and not watch.ended_by_itself,
+        stopped_early=watch.ending in ("worse", "known")
+        and (watch.status.cancelled or not watch.ended_by_itself),
         ended_at_s=watch.ended_on_purpose_at,
     )
     found = _in_our_words(setting, found, watch, measurement)
