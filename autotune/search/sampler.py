@@ -131,11 +131,19 @@ class AutotuneProposer:
 
     def _log_unit(self) -> FloatArray | None:
         """What turns log seconds per step into the objective's log cost; None in other units."""
-        if self.prior is None or self.objective.metric not in ("step_time_s", "tokens_per_s"):
+        if self.prior is None:
             return None
-        if self.objective.metric == "step_time_s":
+        table, metric = self.prior.table, self.objective.metric
+        if metric == "step_time_s":
             return np.zeros(len(self.legal))
-        return np.asarray(-np.log(self.prior.table.tokens))
+        if metric == "tokens_per_s":
+            return np.asarray(-np.log(table.tokens))
+        if metric == "tokens_per_s_per_gpu":
+            return np.asarray(np.log(table.gpus / table.tokens))
+        if metric == "cost_per_token":
+            price = (self.objective.price_per_gpu_hour or 1.0) / 3600.0
+            return np.asarray(np.log(price * table.gpus / table.tokens))
+        return None
 
     def _beliefs(self, running: IntArray) -> Beliefs:
         """What is believed now; computed once for each state of the history and what runs."""

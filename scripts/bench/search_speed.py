@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from autotune.controller.setting import prepare
 from autotune.costmodel import CostModel, CostTable
@@ -86,6 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--asks", type=int, default=20)
     parser.add_argument("--million", action="store_true", help="a million legal configs as well")
     options = parser.parse_args(arguments)
+    with threadpool_limits(limits=1, user_api="blas"):  # as in the controller
+        _measure(options.asks, options.million)
+
+
+def _measure(asks: int, million: bool) -> None:
     setting = prepare(SPACE)
     legal, model = setting.legal, setting.cost_model
     assert model is not None
@@ -93,12 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'told':>6} {'legal':>8} {'prior':>6} {'median ms':>10} {'worst ms':>9}")
     for told in (0, 100, 1000, 10_000):
         for prior in (model, None):
-            taken = ask_and_tell(legal, runs, prior, told, options.asks)
+            taken = ask_and_tell(legal, runs, prior, told, asks)
             _line(told, len(legal), prior is not None, taken)
-    if options.million:
+    if million:
         many = million_rows()
         again = MadeUpMillion(many)
-        _line(1000, len(many), False, ask_and_tell(many, again, None, 1000, options.asks))
+        _line(1000, len(many), False, ask_and_tell(many, again, None, 1000, asks))
 
 
 class MadeUpMillion(MadeUpRuns):

@@ -205,3 +205,13 @@ def test_the_pareto_front_trades_speed_for_headroom() -> None:
 
     trials = [trial(0, 100, 70), trial(1, 90, 40), trial(2, 80, 50), trial(3, 70, 20)]
     assert [t.number for t in pareto_front(trials)] == [0, 1, 3]
+
+
+def test_the_cost_of_a_token_has_the_cost_model_for_a_prior(rows: FiniteRows) -> None:
+    by_rate = AutotuneProposer(rows, model()).propose([], [])
+    for metric in ("cost_per_token", "tokens_per_s_per_gpu"):
+        objective = Objective(metric=metric, price_per_gpu_hour=2.0)
+        found = AutotuneProposer(rows, model(), objective).propose([], [])
+        assert found is not None and by_rate is not None
+        assert found.index == by_rate.index  # equal GPUs and tokens: the same order
+        assert found.prediction.step_time_s == by_rate.prediction.step_time_s
