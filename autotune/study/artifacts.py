@@ -66,6 +66,8 @@ def trial_document(record: TrialRecord, paths: TrialPaths) -> str:
     ]
     if record.evidence:
         lines += ["", "## Evidence", "", *fenced("\n".join(record.evidence))]
+    for path in sorted(paths.logs.glob("stacks.*.txt"))[:MOST_RANKS]:
+        lines += ["", f"## Where it hung: {path.name}", "", *fenced(_head(path))]
     if paths.command.is_file():
         lines += ["", "## Command", "", *fenced(_head(paths.command))]
     for relative in _rendered(paths):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from autotune.study.artifacts import trial_document
+from autotune.study.paths import TrialPaths
+from autotune.trial import Outcome, TrialRecord
 from tests.launchers.gangs import actor_job, log_text, opened, wait_until
 
 
@@ -21,3 +24,7 @@ def test_f06_stacks_then_term_then_kill(tmp_path: Path) -> None:
         dumps = list((trial_dir / "logs").glob("stacks.*.txt"))
         assert len(dumps) == 2
         assert all("actor.py" in path.read_text() for path in dumps)
+        record = TrialRecord(0, {}, "hash", outcome=Outcome.HANG)
+        (trial_dir / "job.json").write_text("{}")
+        told = trial_document(record, TrialPaths(trial_dir))
+        assert all(f"Where it hung: {path.name}" in told for path in dumps) and "actor.py" in told
