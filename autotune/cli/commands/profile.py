@@ -56,6 +56,9 @@ def profile(
         raise BadInput(f"the profiled run failed ({status.detail}); its logs are in {paths.logs}")
 
 
+PROFILES = (".json.gz", ".pt.trace.json", "trace.json", ".nsys-rep", ".txt", ".chrome.json")
+
+
 def _tool(name: str) -> Literal["torch", "nsys"]:
     if name == "torch":
         return "torch"
@@ -65,6 +68,6 @@ def _tool(name: str) -> Literal["torch", "nsys"]:
 
 
 def _is_profile(path: Path) -> bool:
-    return path.is_file() and path.name.endswith(
-        (".json.gz", ".pt.trace.json", "trace.json", ".nsys-rep", ".txt", ".chrome.json")
-    )
+    """Whether a file is a trace: of the runners here, of PyTorch's handlers, of nsys."""
+    ours = path.name.startswith("trace.") and path.suffix == ".json"
+    return path.is_file() and (ours or path.name.endswith(PROFILES))
