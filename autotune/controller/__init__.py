@@ -3,6 +3,7 @@
 from autotune.controller.events import Listener, Progress, Silent
 from autotune.controller.loop import Controller
 from autotune.controller.mending import extend_study, repair_study
+from autotune.controller.nodes import release_nodes
 from autotune.controller.setting import Options, Setting, prepare, prepare_space
 from autotune.controller.warm_start import start_from
 
@@ -16,6 +17,7 @@ __all__ = [
     "extend_study",
     "prepare",
     "prepare_space",
+    "release_nodes",
     "repair_study",
     "start_from",
 ]

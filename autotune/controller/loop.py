@@ -22,6 +22,7 @@ from autotune.controller.agenda import Agenda, Over, Task
 from autotune.controller.events import Listener, Silent
 from autotune.controller.failpoints import failpoint
 from autotune.controller.ladder import LadderAgenda
+from autotune.controller.nodes import Nodes
 from autotune.controller.setting import Setting
 from autotune.controller.signals import Signals
 from autotune.controller.standing import Result, fastest_sample, result, standings
@@ -52,6 +53,10 @@ class Fenced(StudyHeld):
     """The lease was taken while this controller was away: it must not tell anything more."""
 
 
+class CheckGivenUp(Exception):
+    """An interrupt came while the nodes were checked."""
+
+
 class Controller:
     """Runs one study to its end; create it holding the study's lease."""
 
@@ -77,6 +82,7 @@ class Controller:
         self._over: str | None = None
         self._best: Interval | None = None
         self._told_to_wait: set[int] = set()
+        self.nodes = Nodes(study, setting, self.listener)
 
     # -- the loop
 
@@ -87,6 +93,7 @@ class Controller:
         returns after draining or killing; `exit_code` of the signals tells. Linear algebra
         stays on one core meanwhile: the others belong to the trials.
         """
+        self.nodes.recall()
         recovery.pick_up(self)
         self._refresh_best()
         with Signals() as self.signals, threadpool_limits(limits=1, user_api="blas"):
@@ -205,7 +212,17 @@ class Controller:
             return None
         if task is None or (task.alone and busy):
             return None
+        if task.kind == "finalist":
+            try:
+                self.nodes.check_once(self._while_checking)
+            except CheckGivenUp:
+                return None
         return self._record(task)
+
+    def _while_checking(self) -> None:
+        self._with_storage(self._keep_lease)
+        if self.signals.draining:
+            raise CheckGivenUp
 
     def _record(self, task: Task) -> TrialRecord:
         record = self.study.add(
@@ -299,7 +316,7 @@ class Controller:
         else:
             self._settle(record, watch.intent)
         unfit = self._unfit(watch, record)
-        if unfit:
+        if unfit and not self.nodes.set_aside(watch.status.nodes or record.nodes, unfit):
             self._with_storage(self._tell_all)
             raise InfrastructureError(
                 f"{unfit}. This node is set aside and no other is left; the config is not blamed. "

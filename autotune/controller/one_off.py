@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +27,18 @@ class Printed:
     code: int | None
 
 
-def run_job(launcher: Launcher, job: Job, folder: Path) -> GangStatus:
+def run_job(
+    launcher: Launcher, job: Job, folder: Path, meanwhile: Callable[[], None] = lambda: None
+) -> GangStatus:
     """Start a job in its folder and wait for its end; nothing of it is left afterwards.
 
-    BadInput when it cannot be started.
+    ``meanwhile`` is called while it runs, and may raise to end it. BadInput when it cannot be
+    started.
     """
     handle = launcher.submit(job, folder, new_token())
     try:
         while (status := launcher.poll(handle)).state not in ("exited", "lost"):
+            meanwhile()
             time.sleep(0.05)
     finally:
         end_gang(launcher, handle, 2.0)

@@ -27,7 +27,12 @@ MEMBERS = ("name", "submit", "poll", "cancel", "survivors", "find")
 
 @runtime_checkable
 class Launcher(Protocol):
-    """One place where gangs run. Handles are JSON and outlive the process that got them."""
+    """One place where gangs run. Handles are JSON and outlive the process that got them.
+
+    One that can leave nodes out also has ``avoid(names, needed) -> bool``: no later gang runs on
+    the named nodes (all that are to be avoided from now on); False, and nothing changed, where
+    it cannot or fewer than ``needed`` would remain.
+    """
 
     name: str
 

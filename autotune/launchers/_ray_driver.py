@@ -203,6 +203,21 @@ class Driver:
             ]
         }
 
+    def avoid(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Set nodes aside by id, address or host; not when too few would remain."""
+        import ray
+
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        names = ("NodeID", "NodeManagerAddress", "NodeManagerHostname")
+        hit = {node["NodeID"] for node in alive if set(request["names"]) & {node[n] for n in names}}
+        left = {node["NodeID"] for node in alive if len(node["Resources"]) > 2} - hit - self.aside
+        if not hit or len(left) < max(1, request["needed"]):
+            return {"done": False}
+        self.aside |= hit
+        for group in [g for g in self.groups.values() if not g.token]:
+            self._drop(group)  # it may stand on one of them
+        return {"done": True}
+
     def leave(self) -> None:
         """Give back what is reserved and serves no gang."""
         for group in list(self.groups.values()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from autotune.errors import BadInput, InfrastructureError
 
@@ -54,6 +54,18 @@ def sbatch(argv: list[str], env: Mapping[str, str]) -> str:
     if USER_FAULTS.search(told):
         raise BadInput(f"sbatch refuses: {told}. Correct the launcher's options.")
     raise InfrastructureError(f"sbatch failed: {told}. `autotune resume` tries again.")
+
+
+def node_names(placement: Sequence[str], allocation: str) -> set[str]:
+    """Nodes of an allocation, or those that the partition asked for has and that may be used."""
+    if allocation:
+        argv = ["squeue", "--noheader", f"--jobs={allocation}", "--format=%N"]
+        hosts = run(argv).stdout.strip()
+        return set(run(["scontrol", "show", "hostnames", hosts]).stdout.split()) if hosts else set()
+    argv = ["sinfo", "--noheader", "--Node", "--format=%N", "--responding"]
+    argv += ["--states=idle,alloc,mix,comp"]
+    argv += [word for word in placement if word.startswith("--partition=")]
+    return set(run(argv).stdout.split())
 
 
 def scancel(job_id: str) -> None:

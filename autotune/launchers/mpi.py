@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,6 +102,16 @@ class Mpi:
         found = self._gangs.find(trial_dir, token)
         return {"launcher": self.name, **found} if found else None
 
+    def avoid(self, names: Sequence[str], needed: int) -> bool:
+        """Leave hosts out of ``hosts`` or of the hostfile; see ``launchers.Launcher``."""
+        listed = self.hosts or _hosts_in(self.hostfile)
+        avoided = {name.partition(".")[0] for name in names}
+        kept = [host for host in listed if host.partition(":")[0].partition(".")[0] not in avoided]
+        if len(kept) < max(1, needed) or len(kept) == len(listed):
+            return False
+        self.hosts, self.hostfile = tuple(kept), None
+        return True
+
     def _mpirun(self, count: int, per_node: int) -> list[str]:
         argv = [self.mpirun, "-np", str(count), "--map-by", f"ppr:{per_node}:node"]
         argv += ["--rank-by", "slot", "--bind-to", "none"]
@@ -115,6 +126,16 @@ class Mpi:
         if self.ssh_args:
             argv += ["--mca", "plm_rsh_args", self.ssh_args]
         return [*argv, *self.mpirun_args]
+
+
+def _hosts_in(hostfile: str | None) -> tuple[str, ...]:
+    """``host:slots`` of each line of a hostfile, comments left out."""
+    found = []
+    for line in Path(hostfile).read_text().splitlines() if hostfile else ():
+        words = line.partition("#")[0].split()
+        slots = [word[6:] for word in words[1:] if word.startswith("slots=")]
+        found += [":".join([words[0], *slots])] if words else []
+    return tuple(found)
 
 
 LAUNCHER = Mpi

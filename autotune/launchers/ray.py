@@ -26,6 +26,7 @@ import dataclasses
 import os
 import time
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,10 @@ class Ray:
         }
         known = self._bridge.ask("find", **self._request(handle))["known"]
         return handle if known or _records.told_start(trial_dir, token) else None
+
+    def avoid(self, names: Sequence[str], needed: int) -> bool:
+        """Leave Ray's nodes out by id, address or host; see ``launchers.Launcher``."""
+        return bool(self._bridge.ask("avoid", names=list(names), needed=needed)["done"])
 
     def _request(self, handle: Handle) -> dict[str, Any]:
         told = host.read_object(str(Path(handle["trial_dir"]) / TOLD)) or {}

@@ -60,6 +60,8 @@ class Slurm:
     def __init__(self, options: dict[str, Any]) -> None:
         options.setdefault("node_python", "python3")
         self.options = _gang.GangOptions.take(options, self.name)
+        self.excluded = str(options.pop("exclude", "") or "")
+        self.avoided: tuple[str, ...] = ()
         self.placement = [
             f"--{name}={options.pop(name)}" for name in PLACEMENT if options.get(name)
         ]
@@ -200,6 +202,19 @@ class Slurm:
         job_id = _slurm_commands.job_named(name)
         return f"{job_id}_{index}" if job_id and index is not None else job_id
 
+    def avoid(self, names: Sequence[str], needed: int) -> bool:
+        """Exclude nodes from later jobs and steps; see ``launchers.Launcher``."""
+        avoided = {name.partition(".")[0] for name in names}
+        there = _slurm_commands.node_names(self.placement, self.allocation)
+        if not avoided <= there or len(there - avoided) < max(1, needed):
+            return False
+        self.avoided = tuple(sorted(avoided))
+        return True
+
+    def _excludes(self) -> list[str]:
+        left_out = ",".join(filter(None, (self.excluded, *self.avoided)))
+        return [f"--exclude={left_out}"] if left_out else []
+
     def _step(self) -> Handle:
         return {"launcher": self.name, "mode": "step", "allocation": self.allocation}
 
@@ -219,7 +234,7 @@ class Slurm:
         argv = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
         argv += ["--kill-on-bad-exit=0", "--wait=0", "--input=none", "--cpu-bind=none"]
         if self.mode == "step":
-            argv += [f"--jobid={self.allocation}", *self._gres(job)]
+            argv += [f"--jobid={self.allocation}", *self._gres(job), *self._excludes()]
         if job.per == "job":
             argv.append("--overlap")  # the program's own steps need room beside it
         return [*argv, *self.srun_args]
@@ -233,7 +248,12 @@ class Slurm:
         limit_s = job.time_limit_s + self.options.grace_s + LIMIT_MARGIN_S
         argv = ["sbatch", "--parsable", "--no-requeue", f"--job-name={name}"]
         argv += [f"--nodes={job.nodes}", "--ntasks-per-node=1", *self._gres(job)]
-        argv += [f"--time={math.ceil(limit_s / 60)}", "--open-mode=append", *self.placement]
+        argv += [
+            f"--time={math.ceil(limit_s / 60)}",
+            "--open-mode=append",
+            *self.placement,
+            *self._excludes(),
+        ]
         return [*argv, *(["--exclusive"] if self.exclusive else []), *self.sbatch_args]
 
     def _check_allocation(self, job: Job) -> None:

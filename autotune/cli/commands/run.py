@@ -119,14 +119,20 @@ def resume(
         bool,
         typer.Option("--extend", help="A changed --space: a new study with the old trials."),
     ] = False,
+    release: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE", help="A node set aside is mended; `all` for every one."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a study after Ctrl-C, a crash, or with a larger budget."""
-    from autotune.controller import Options, extend_study, prepare_space
+    from autotune.controller import Options, extend_study, prepare_space, release_nodes
     from autotune.space import load_space
 
     _mend(study)
     opened = open_study(study, storage)
+    if release:
+        release_nodes(opened, release)
     changes = [f"budget.trials={trials}"] if trials is not None else []
     kept = load_space(str(opened.paths.space), changes)
     options = Options.from_json(opened.settings["options"])

@@ -1,0 +1,216 @@
+"""The nodes of a study: checked before the final, and set aside when they are unfit.
+
+Finalists are compared by a few per cent, so a node that lags would decide between them. What is
+set aside is kept in the study, and stays so until `autotune resume STUDY --release NODE`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autotune.content import find_content
+from autotune.controller.events import Listener
+from autotune.controller.one_off import run_job
+from autotune.controller.setting import Setting
+from autotune.errors import BadInput, InfrastructureError
+from autotune.launchers import end_gang
+from autotune.launchers.host import read_object
+from autotune.logs.tail import TrialLogs
+from autotune.study.record import Study
+from autotune.trial import GangStatus, Job
+
+CHECK_NOTE, ASIDE_NOTE = "node_check", "nodes_aside"
+CHECK_LIMIT_S = 180.0
+LAGS_BELOW = {"cuda": 0.85, "cpu": 0.5}
+"""Share of the gang's median below which a device lags; a CPU's neighbours make it uneven."""
+LINK_LAGS_BELOW = 0.5
+FILES = ("nodes.py", "check.py")
+
+
+class Nodes:
+    """What one controller knows of the nodes of its study."""
+
+    def __init__(self, study: Study, setting: Setting, listener: Listener) -> None:
+        self._study = study
+        self._setting = setting
+        self._listener = listener
+        self._checked = False
+
+    # -- set aside
+
+    def recall(self) -> None:
+        """Leave out what was set aside before, in an earlier session too."""
+        aside = self._study.noted(ASIDE_NOTE) or {}
+        if aside and not self._avoid(list(aside)):
+            self._listener.message(
+                f"{', '.join(aside)} should be left out, but this launcher cannot, or too few "
+                f"nodes would remain. `autotune resume {self._study.name} --release all` says "
+                "that they are mended."
+            )
+
+    def set_aside(self, names: Sequence[str], why: str) -> bool:
+        """Have no further gang run there; False where the launcher cannot leave them out."""
+        aside = dict(self._study.noted(ASIDE_NOTE) or {})
+        aside.update(dict.fromkeys(names, why))
+        if not names or not self._avoid(list(aside)):
+            return False
+        self._study.note(ASIDE_NOTE, aside)
+        self._listener.message(
+            f"{', '.join(names)} set aside: {why}. Once mended: `autotune resume "
+            f"{self._study.name} --release {names[0]}`"
+        )
+        return True
+
+    def _avoid(self, names: Sequence[str]) -> bool:
+        avoid = getattr(self._setting.launcher, "avoid", None)
+        needed = self._setting.render(self._setting.baseline(), Path("/nonexistent")).nodes
+        return bool(avoid is not None and avoid(names, needed))
+
+    # -- checked
+
+    def check_once(self, meanwhile: Callable[[], None]) -> None:
+        """Measure all nodes of a gang against each other, say which lag, leave those out.
+
+        One device has nobody to be compared with, and simulated ones have no speed. A check
+        that cannot be made is said and stops nothing. ``meanwhile`` may raise to end it.
+        """
+        if self._checked or self._setting.options.simulated:
+            return
+        self._checked = True
+        job = check_job(self._setting)
+        if job is None:
+            return
+        folder = self._study.paths.folder / CHECK_NOTE
+        self._end_earlier(folder)
+        try:
+            status = run_job(self._setting.launcher, job, folder, meanwhile)
+        except (BadInput, InfrastructureError) as error:
+            self._listener.message(f"nodes were not checked before the final: {error}")
+            return
+        reports = _reports(folder, status)
+        found = compare(reports)
+        self._study.note(CHECK_NOTE, {**found, "reports": reports})
+        self._listener.message(tell(found, status))
+        for node, why in found["lagging"].items():
+            if not self.set_aside([node], f"it lags ({why})"):
+                self._listener.message(
+                    f"{node} cannot be left out by this launcher, or no other would remain: the "
+                    "final runs on it all the same"
+                )
+
+    def _end_earlier(self, folder: Path) -> None:
+        """A check of a controller that died meanwhile must not run beside the final."""
+        spec = read_object(str(folder / "gang.json"))
+        handle = self._setting.launcher.find(folder, str(spec.get("token"))) if spec else None
+        if handle is not None:
+            end_gang(self._setting.launcher, handle, 1.0)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def release_nodes(study: Study, names: Sequence[str]) -> None:
+    """Let gangs run on nodes again; ``all``: on every one. BadInput names those set aside."""
+    aside = dict(study.noted(ASIDE_NOTE) or {})
+    for name in names:
+        if name != "all" and name not in aside:
+            raise BadInput.unknown("node set aside", name, list(aside), study.name)
+    kept = {} if "all" in names else {n: why for n, why in aside.items() if n not in names}
+    study.note(ASIDE_NOTE, kept)
+
+
+def check_job(setting: Setting) -> Job | None:
+    """The check in the place of a trial: its nodes, GPUs and environment; None for one device."""
+    trial = setting.render(setting.baseline(), Path("/nonexistent"))
+    hardware = setting.space.cluster.hardware
+    gpus = 0 if hardware is None or hardware.vendor == "cpu" else trial.gpus_per_node
+    if trial.nodes < 2 and gpus < 2:
+        return None
+    files = {}
+    for name in FILES:
+        found = find_content("runners", f"doctor/{name}")
+        if found is None:
+            raise BadInput(f"runners/doctor/{name} was not found; reinstall autotune.")
+        files[name] = Path(str(found)).read_text(encoding="utf-8")
+    return Job(
+        argv=(setting.options.python, FILES[0]),
+        env=trial.env,
+        files=files,
+        per="rank" if trial.per == "rank" else "node",
+        nodes=trial.nodes,
+        gpus_per_node=trial.gpus_per_node,
+        time_limit_s=CHECK_LIMIT_S,
+    )
+
+
+def _reports(folder: Path, status: GangStatus) -> list[dict[str, Any]]:
+    """What each process said, with the node it ran on; one that said nothing is an error."""
+    said: dict[int, dict[str, Any]] = {}
+    last: dict[int, str] = {}
+    for rank, _arrival_s, text in TrialLogs(folder).drain():
+        last[rank] = text.decode("utf-8", "replace")
+        if last[rank].startswith("{"):
+            said[rank] = json.loads(last[rank])
+    return [
+        {"error": last.get(entry.rank, "said nothing"), **said.get(entry.rank, {}),
+         "node": entry.node}
+        if entry.rank not in said
+        else {**said[entry.rank], "node": entry.node}
+        for entry in status.exits
+    ]  # fmt: skip
+
+
+def compare(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Ranges of the figures, who lags by how much, and what went wrong.
+
+    A device lags below a share of the gang's upper median, so that of two the slower one does; a
+    node's link below half of what the others reach, which takes three to tell whose it is.
+    """
+    devices = [
+        (report["node"], name, rate, str(report["kind"]))
+        for report in reports
+        for name, rate in report.get("tflops", {}).items()
+    ]
+    links = {r["node"]: r["exchange_gb_per_s"] for r in reports if r.get("exchange_gb_per_s")}
+    lagging: dict[str, str] = {}
+    middle = statistics.median_high([rate for _, _, rate, _ in devices]) if devices else 0.0
+    for node, name, rate, kind in devices:
+        if rate < LAGS_BELOW[kind] * middle:
+            lagging.setdefault(node, f"{name} {rate:.3g} of {middle:.3g} TFLOP/s")
+    usual = statistics.median_high(list(links.values())) if len(links) > 2 else 0.0
+    for node, rate in links.items():
+        if rate < LINK_LAGS_BELOW * usual:
+            lagging.setdefault(node, f"its network {rate:.3g} of {usual:.3g} GB/s")
+    rates = [rate for _, _, rate, _ in devices]
+    reduced = [r["all_reduce_gb_per_s"] for r in reports if r.get("all_reduce_gb_per_s")]
+    return {
+        "tflops": [min(rates), max(rates)] if rates else None,
+        "all_reduce_gb_per_s": min(reduced) if reduced else None,
+        "lagging": lagging,
+        "errors": list(
+            dict.fromkeys(f"{r['node']}: {r['error']}" for r in reports if "error" in r)
+        ),
+    }
+
+
+def tell(found: Mapping[str, Any], status: GangStatus) -> str:
+    """The check in one sentence."""
+    parts = [f"{len(status.nodes)} node{'s' * (len(status.nodes) != 1)}"]
+    if found["tflops"]:
+        low, high = found["tflops"]
+        parts.append(f"matrix product {low:.3g} to {high:.3g} TFLOP/s a device")
+    if found["all_reduce_gb_per_s"]:
+        parts.append(f"all-reduce {found['all_reduce_gb_per_s']:.3g} GB/s")
+    if found["lagging"]:
+        parts += [f"{node} lags: {why}" for node, why in found["lagging"].items()]
+    elif found["tflops"] and not found["errors"]:
+        parts.append("none lags")
+    if not found["tflops"]:
+        parts.append("nothing was measured")
+    parts += [f"not all could be measured: {error}" for error in found["errors"][:2]]
+    if status.state == "lost" or status.deadline_hit:
+        parts.append(status.detail or "it did not end in time")
+    return "check of the nodes before the final: " + ", ".join(parts)
