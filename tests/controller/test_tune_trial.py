@@ -76,4 +76,4 @@ def test_the_page_runs_under_tune_with_a_scheduler(page: Path, cli: Cli) -> None
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "best: {'batch': 8}" in done.stdout, done.stdout
-    assert "trials: 5, out of memory: 1" in done.stdout
+    assert "trials: 5, out of memory: 1, errors: 0" in done.stdout

@@ -230,3 +230,16 @@ def test_torchrun_over_two_hosts_really_reduces(tmp_path: Path, hosts) -> None:
     state, detail, exits, texts = json.loads(done.stdout.splitlines()[-1])
     assert state == "exited" and sorted(exits) == [[0, "host-1"], [0, "host-2"]], detail
     assert "sum 3 of 2" in texts[0] and "sum 3 of 2" in texts[1]
+
+
+def test_a_node_set_aside_gets_no_gang(make_gangs, engine_options) -> None:
+    gangs = make_gangs("ray", engine_options("ray"))
+    launcher: Any = gangs.launcher
+    nodes = [node["node_id"] for node in launcher._bridge.ask("nodes")["nodes"] if node["alive"]]
+    assert not launcher.avoid(["stranger"], 1)
+    assert not launcher.avoid(nodes[:1], len(nodes))
+    assert launcher.avoid(nodes[:1], len(nodes) - 1)
+    whole = actor_job("say=up", "sleep=60", per="node", gpus_per_node=8)
+    first, second = gangs.start(whole), gangs.start(whole)
+    wait_until(lambda: launcher.poll(first).state == "running")
+    assert wait_until(lambda: launcher.poll(second).detail).startswith("waits for 1 node")

@@ -265,3 +265,14 @@ def test_torchrun_over_two_nodes_really_reduces(gangs: Gangs) -> None:
 )
 def test_durations(text: str, seconds: float) -> None:
     assert _slurm_commands.parse_duration_s(text) == seconds
+
+
+def test_a_node_set_aside_gets_no_job(gangs: Gangs) -> None:
+    launcher: Any = gangs.launcher
+    first, *others = sorted(_slurm_commands.node_names([], ""))
+    assert not launcher.avoid(["stranger"], 1)
+    assert not launcher.avoid([first], len(others) + 1)
+    assert launcher.avoid([first], 1)
+    handle = gangs.start(actor_job("say=x"))
+    gangs.finish(handle)
+    assert _slurm_commands.show_job(handle["job_id"])["NodeList"] in others
