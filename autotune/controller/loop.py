@@ -80,6 +80,7 @@ class Controller:
         self._poll_s = FASTEST_POLL_S
         self._doubts_stay = False
         self._over: str | None = None
+        self._parallel = 1
         self._best: Interval | None = None
         self._told_to_wait: set[int] = set()
         self.nodes = Nodes(study, setting, self.listener)
@@ -94,6 +95,7 @@ class Controller:
         stays on one core meanwhile: the others belong to the trials.
         """
         self.nodes.recall()
+        self._parallel = self.setting.parallel
         recovery.pick_up(self)
         self._refresh_best()
         with Signals() as self.signals, threadpool_limits(limits=1, user_api="blas"):
@@ -181,7 +183,7 @@ class Controller:
         """Choose what fits, and start it at once: an engine may take several as one request."""
         starts: list[Start] = []
         try:
-            while len(self.running) + len(starts) < self.setting.options.parallel:
+            while len(self.running) + len(starts) < self._parallel:
                 busy = [*(watch.record for watch in self.running), *(s.record for s in starts)]
                 record = self._next_record(busy)
                 if record is None:

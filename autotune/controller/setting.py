@@ -21,7 +21,7 @@ from autotune.costmodel.constants import constants_from
 from autotune.costmodel.counts import flops_per_token
 from autotune.errors import BadInput
 from autotune.frameworks import Framework, RenderContext, framework_names, get_framework
-from autotune.launchers import Launcher, get_launcher
+from autotune.launchers import Launcher, get_launcher, room_for
 from autotune.launchers.nvml import read_gpus
 from autotune.search import Proposer, make_proposer
 from autotune.search.proposal import LegalRows
@@ -44,6 +44,7 @@ class Options:
     sampler: str = "autotune"
     seed: int = 0
     parallel: int = 1
+    """Trials side by side; 0: as many as fit, see ``Setting.parallel``."""
     python: str = sys.executable
     simulated: bool = False
     simulation_seed: int = 0
@@ -100,6 +101,13 @@ class Setting:
     def times_training(self) -> bool:
         """Whether the score is the time to a target loss."""
         return self.space.objective.metric == "time_to_target_s"
+
+    @property
+    def parallel(self) -> int:
+        """Trials side by side: as asked, else as many of the baseline's shape as fit now."""
+        if self.options.parallel:
+            return self.options.parallel
+        return room_for(self.launcher, self.render(self.baseline(), Path("/nonexistent")))
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -31,7 +31,8 @@ class Launcher(Protocol):
 
     One that can leave nodes out also has ``avoid(names, needed) -> bool``: no later gang runs on
     the named nodes (all that are to be avoided from now on); False, and nothing changed, where
-    it cannot or fewer than ``needed`` would remain.
+    it cannot or fewer than ``needed`` would remain. One that knows how many gangs of a job's
+    shape run side by side has ``room(job) -> int``.
     """
 
     name: str
@@ -93,6 +94,12 @@ def submit_all(launcher: Launcher, requests: Sequence[Request]) -> list[Handle |
         except AutotuneError as error:
             results.append(error)
     return results
+
+
+def room_for(launcher: Launcher, job: Job) -> int:
+    """How many gangs of a job's shape run side by side: 1 where the launcher cannot tell."""
+    room = getattr(launcher, "room", None)
+    return max(1, int(room(job))) if room is not None else 1
 
 
 HANDLE_TYPES: Mapping[str, type] = {

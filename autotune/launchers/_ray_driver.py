@@ -25,6 +25,7 @@ from typing import Any
 
 from autotune.launchers import _ray_keeper, cgroup, host, members
 from autotune.launchers._ray_cluster import why_pending
+from autotune.launchers._room import gangs_that_fit, slots
 
 NAMESPACE = "autotune"
 LOOK_PERIOD_S = 0.2
@@ -217,6 +218,14 @@ class Driver:
         for group in [g for g in self.groups.values() if not g.token]:
             self._drop(group)  # it may stand on one of them
         return {"done": True}
+
+    def room(self, request: dict[str, Any]) -> dict[str, Any]:
+        """How many gangs of a shape the nodes that are not set aside hold at once."""
+        import ray
+
+        usable = [n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in self.aside]
+        per_node = [slots(node["Resources"], request["bundle"]) for node in usable]
+        return {"room": gangs_that_fit(per_node, request["nodes"])}
 
     def leave(self) -> None:
         """Give back what is reserved and serves no gang."""

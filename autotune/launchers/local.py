@@ -109,6 +109,11 @@ class Local:
         found = self._processes.find(trial_dir, token)
         return {**common, **found} if found else None
 
+    def room(self, job: Job) -> int:
+        """Gangs that this machine's GPUs, or those of option ``gpus``, serve at once."""
+        there = len(self.gpus or visible_gpus())
+        return there // job.gpus_per_node if job.gpus_per_node else 1
+
     def _free_gpus(self, job: Job) -> tuple[str, ...]:
         wanted = job.gpus_per_node
         if not wanted:

@@ -80,10 +80,7 @@ class Ray:
         env = _gang.prepare(job, trial_dir, token, self.options, _gang.GangPlan(parts))
         own = set(self.options.pass_env) | set(job.env) | {"AUTOTUNE_TOKEN"}
         env = {name: value for name, value in env.items() if name in own or name not in before}
-        bundle = {"CPU": self.cpus, **self.resources}
         gpus = job.gpus_per_node if self.asks_for_gpus else 0
-        if gpus:
-            bundle["GPU"] = float(gpus)
         order = {
             "token": token,
             "trial_dir": str(trial_dir.absolute()),
@@ -99,7 +96,7 @@ class Ray:
             "submit",
             token=token,
             trial_dir=order["trial_dir"],
-            bundle=bundle,
+            bundle=self._bundle(job),
             nodes=job.nodes,
             parts=parts,
             orders=[{**order, "index": index} for index in range(parts)],
@@ -175,6 +172,15 @@ class Ray:
     def avoid(self, names: Sequence[str], needed: int) -> bool:
         """Leave Ray's nodes out by id, address or host; see ``launchers.Launcher``."""
         return bool(self._bridge.ask("avoid", names=list(names), needed=needed)["done"])
+
+    def room(self, job: Job) -> int:
+        """Gangs that the cluster's nodes, but for those set aside, hold at once."""
+        return int(self._bridge.ask("room", bundle=self._bundle(job), nodes=job.nodes)["room"])
+
+    def _bundle(self, job: Job) -> dict[str, float]:
+        """What a gang asks of each of its nodes."""
+        gpus = {"GPU": float(job.gpus_per_node)} if job.gpus_per_node and self.asks_for_gpus else {}
+        return {"CPU": self.cpus, **self.resources, **gpus}
 
     def _request(self, handle: Handle) -> dict[str, Any]:
         told = host.read_object(str(Path(handle["trial_dir"]) / TOLD)) or {}

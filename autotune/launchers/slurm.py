@@ -211,6 +211,11 @@ class Slurm:
         self.avoided = tuple(sorted(avoided))
         return True
 
+    def room(self, job: Job) -> int:
+        """Gangs that the allocation's nodes, or the partition's usable ones, hold at once."""
+        there = _slurm_commands.node_names(self.placement, self.allocation)
+        return len(there - set(self.avoided)) // job.nodes
+
     def _excludes(self) -> list[str]:
         left_out = ",".join(filter(None, (self.excluded, *self.avoided)))
         return [f"--exclude={left_out}"] if left_out else []

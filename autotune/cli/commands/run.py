@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from autotune.study.record import Study
 
 
+def _side_by_side(text: str) -> int:
+    if text == "auto":
+        return 0
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(f"expected a number of trials above 0, or auto, got {text!r}")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(run)
@@ -54,7 +62,14 @@ def run(
     ] = None,
     launcher_option: LauncherOptions = None,
     nodes: Annotated[int | None, typer.Option(help="Nodes of the cluster.")] = None,
-    parallel: Annotated[int, typer.Option(help="Trials side by side.", min=1)] = 1,
+    parallel: Annotated[
+        int,
+        typer.Option(
+            help="Trials side by side; auto: as many as fit.",
+            parser=_side_by_side,
+            metavar="N|auto",
+        ),
+    ] = 1,
     python: Annotated[str | None, typer.Option(help="Python of the training environment.")] = None,
     simulate: Annotated[
         bool | None,
