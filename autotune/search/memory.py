@@ -202,6 +202,7 @@ class _Likelihood:
     sigma: float
     seen: FloatArray
     seen_basis: FloatArray
+    seen_curvature: FloatArray
     bounds: tuple[tuple[FloatArray, FloatArray, float], ...]
 
     @classmethod
@@ -211,7 +212,9 @@ class _Likelihood:
             (prior.mean[rows], np.hstack([prior.basis[rows], families.basis(rows)]), sign)
             for rows, sign in ((facts.ran, -1.0), (facts.beyond, 1.0))
         )
-        return cls(prior.own_sigma, facts.seen_log - prior.shown[facts.seen], shown, bounds)
+        curvature = shown.T @ shown / prior.own_sigma**2
+        seen = facts.seen_log - prior.shown[facts.seen]
+        return cls(prior.own_sigma, seen, shown, curvature, bounds)
 
     def at(self, effects: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         """Log likelihood, its gradient and its negated curvature in the effects."""
@@ -219,7 +222,7 @@ class _Likelihood:
         error = (self.seen - self.seen_basis @ effects) / sigma
         value = -0.5 * float(error @ error) - len(error) * math.log(sigma * math.sqrt(2 * math.pi))
         gradient = self.seen_basis.T @ error / sigma
-        curvature = self.seen_basis.T @ self.seen_basis / sigma**2
+        curvature = self.seen_curvature
         for mean, basis, sign in self.bounds:
             z = sign * (mean + basis @ effects) / sigma
             log_p = log_ndtr(z)
