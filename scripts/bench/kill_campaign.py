@@ -94,9 +94,9 @@ def main() -> None:
         start_s = time.monotonic() - begun
         while counts.kills < wanted.kills:
             one_study(job, f"s{counts.studies}", draw, counts, wanted.kills, start_s)
-    text = json.dumps(asdict(counts), indent=1)
-    if wanted.json:
-        wanted.json.write_text(text + "\n")
+            text = json.dumps(asdict(counts), indent=1)
+            if wanted.json:  # after each study, so that a campaign cut short has its counts
+                wanted.json.write_text(text + "\n")
     print(text)
     bad = counts.trials_lost, counts.told_twice, counts.two_gangs_at_once, counts.orphans
     sys.exit(1 if any(bad) or not counts.storage_ok else 0)
