@@ -3,10 +3,10 @@
     python scripts/bench/fuzz_inputs.py --inputs 1000000 --json analysis/results/fuzz.json
 
 Targets: the space loader, `--set`, constraint expressions, the log reader with parser and
-evidence, result files, intents, handles. Inputs are mutations of sound ones (bytes flipped,
-pieces cut, doubled, swapped, odd characters put in). Only BadInput, or ValueError from the
-record codec, may come out; one input may take at most a second; nothing may be executed (a
-canary file is watched).
+evidence, result files, intents, handles, trails of array elements. Inputs are mutations of
+sound ones (bytes flipped, pieces cut, doubled, swapped, odd characters put in). Only BadInput, or
+ValueError from the record codec, may come out; one input may take at most a second; nothing may
+be executed (a canary file is watched).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,8 +24,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from autotune.launchers import get_launcher, sound_handle  # noqa: E402
-from autotune.logs import EvidenceCollector, LogReader, Parser, SampleTally, get_format  # noqa: E402
+from autotune.launchers import _slurm_array, get_launcher, sound_handle  # noqa: E402
+from autotune.logs import (  # noqa: E402
+    EvidenceCollector,
+    LogReader,
+    Parser,
+    SampleTally,
+    Scanner,
+    get_format,
+)
+from autotune.logs.tail import LogBlock  # noqa: E402
 from autotune.study.codec import record_from_json, record_to_json  # noqa: E402
 from autotune.study.intents import Intent  # noqa: E402
 from autotune.trial import Interval, Measurement, Outcome, TrialRecord  # noqa: E402
@@ -72,6 +81,7 @@ HANDLE = {
     "launcher": "local", "pid": 1, "start_time": 1, "boot_id": "x", "host": "h", "token": "t",
     "trial_dir": "/nonexistent", "started_at": 1.0,
 }  # fmt: skip
+TRAILS = ('{"token": "t", "name": "autotune-t", "index": 3}', "t 4711")
 ODD = ["\x00", "\ud800", "é", "&a *a", "!!python/object/apply:os.system ['touch x']", "9" * 40]
 ODD += ["{", "}", "[", ":", "\n", "\t", "- ", "None", "1e999", "<<: *x", "'", '"', "\\"]
 
@@ -97,7 +107,7 @@ def mutate(text: str, draw: random.Random) -> str:
 
 
 def read_log(text: str) -> None:
-    """A log through reader, parser, evidence and tally."""
+    """A log through reader, parser, evidence and tally; and as one block of a trial's file."""
     reader, parser = LogReader(), Parser(get_format("auto"))
     evidence, tally = EvidenceCollector(), SampleTally()
     for line in [*reader.feed(encoded(text)), *reader.close()]:
@@ -107,6 +117,8 @@ def read_log(text: str) -> None:
     for sample in parser.finish():
         tally.feed(sample)
     evidence.fatal(tally)
+    by_block = Scanner(Parser(get_format("auto")), EvidenceCollector())
+    by_block.feed(LogBlock(0, encoded(text), 0.0, 0.0))
 
 
 def read_record(text: str) -> None:
@@ -146,6 +158,17 @@ def read_handle(text: str) -> None:
         LOCAL.survivors(handle)
 
 
+FOLDER = Path(tempfile.mkdtemp(prefix="autotune-fuzz-"))
+
+
+def read_trail(text: str) -> None:
+    """What a Slurm array leaves in a trial's folder, by which its element is found again."""
+    (FOLDER / "array.json").write_bytes(encoded(text))
+    (FOLDER / _slurm_array.STARTED).write_bytes(encoded(text))
+    _slurm_array.trail(FOLDER, "t")
+    _slurm_array.started_as(FOLDER, "t")
+
+
 def targets() -> list[tuple[str, float, Callable[[random.Random], None]]]:
     """(name, share of the inputs, one try)."""
     record, handle = json.dumps(RECORD), json.dumps(HANDLE)
@@ -153,7 +176,8 @@ def targets() -> list[tuple[str, float, Callable[[random.Random], None]]]:
     log = LOG.decode("latin-1")
     return [
         ("expressions", 0.40, lambda d: void(fuzz_expression(mutate(d.choice(EXPRESSIONS), d)))),
-        ("loader", 0.12, lambda d: void(fuzz_loader(encoded(mutate(SPACE, d))))),
+        ("trails", 0.02, lambda d: read_trail(mutate(d.choice(TRAILS), d))),
+        ("loader", 0.10, lambda d: void(fuzz_loader(encoded(mutate(SPACE, d))))),
         ("overrides", 0.03, lambda d: void(fuzz_override(mutate("trial.steps=5", d), SPACE))),
         ("logs", 0.20, lambda d: read_log(mutate(log, d))),
         ("results", 0.10, lambda d: read_record(mutate(record, d))),
