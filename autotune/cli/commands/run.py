@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from autotune.study.record import Study
 
 
-def _side_by_side(text: str) -> int:
+def _side_by_side(asked: str | int) -> int:
+    text = str(asked)  # the default comes as the number it is
     if text == "auto":
         return 0
     if text.isdecimal() and int(text) > 0:
