@@ -42,18 +42,21 @@ def test_f30_a_database_that_is_gone_is_rebuilt_too(slow: Cli) -> None:
 
 
 def test_f31_an_older_schema_names_the_upgrade_and_makes_a_backup(slow: Cli) -> None:
-    """Optuna's own migrations take the file back to the schema of its version 2.6."""
+    """Optuna's own migrations take the file back to the schema of its version 3.0."""
     slow(*RUN)
     database = folder_of(slow, "s") / "study.db"
+    with sqlite3.connect(database) as connection:  # the name that Optuna's migrations know it by
+        connection.execute("CREATE INDEX IF NOT EXISTS trials_study_id_key ON trials (study_id)")
+    connection.close()
     older = RDBStorage(f"sqlite:///{database}")
-    alembic.command.downgrade(older._version_manager._create_alembic_config(), "v2.6.0.a")
+    alembic.command.downgrade(older._version_manager._create_alembic_config(), "v3.0.0.d")
     close_storage(older)
     said = slow("resume", "s", expect=2).stderr
     assert f"autotune storage upgrade sqlite:///{database}" in said
     slow("storage", "upgrade", f"sqlite:///{database}")
     (backup,) = database.parent.glob("study.db.backup-*")
     with sqlite3.connect(backup) as connection:
-        assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("v2.6.0.a",)]
+        assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("v3.0.0.d",)]
     connection.close()
     slow("resume", "s", "--trials", "4")
     assert_whole(check_invariants(slow, "s"), 4)
