@@ -242,10 +242,11 @@ class Controller:
 
     def _start(self, starts: list[Start]) -> None:
         """Submit, then save each handle; what cannot start is told like any outcome."""
-        gpus_before = read_gpus() if self.setting.launcher.name == "local" and starts else []
+        if not starts:
+            return
+        gpus_before = read_gpus() if self.setting.launcher.name == "local" else []
         results = submit_all(self.setting.launcher, [start.request for start in starts])
-        if starts:
-            failpoint("after_spawn")
+        failpoint("after_spawn")
         for start, handle in zip(starts, results, strict=True):
             self._poll_s = FASTEST_POLL_S
             if isinstance(handle, AutotuneError):

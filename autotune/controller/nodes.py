@@ -68,7 +68,7 @@ class Nodes:
 
     def _avoid(self, names: Sequence[str]) -> bool:
         avoid = getattr(self._setting.launcher, "avoid", None)
-        needed = self._setting.render(self._setting.baseline(), Path("/nonexistent")).nodes
+        needed = self._setting.baseline_job().nodes
         return bool(avoid is not None and avoid(names, needed))
 
     # -- checked
@@ -124,7 +124,7 @@ def release_nodes(study: Study, names: Sequence[str]) -> None:
 
 def check_job(setting: Setting) -> Job | None:
     """The check in the place of a trial: its nodes, GPUs and environment; None for one device."""
-    trial = setting.render(setting.baseline(), Path("/nonexistent"))
+    trial = setting.baseline_job()
     hardware = setting.space.cluster.hardware
     gpus = 0 if hardware is None or hardware.vendor == "cpu" else trial.gpus_per_node
     if trial.nodes < 2 and gpus < 2:

@@ -107,7 +107,7 @@ class Setting:
         """Trials side by side: as asked, else as many of the baseline's shape as fit now."""
         if self.options.parallel:
             return self.options.parallel
-        return room_for(self.launcher, self.render(self.baseline(), Path("/nonexistent")))
+        return room_for(self.launcher, self.baseline_job())
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -162,6 +162,10 @@ class Setting:
     def baseline(self) -> Config:
         """The config that is measured first."""
         return self.legal.config(self.legal.baseline)
+
+    def baseline_job(self) -> Job:
+        """The baseline's job, to be looked at and not to be started."""
+        return self.render(self.baseline(), Path("/nonexistent"))
 
     def workload(self, config: Config, job: Job, fidelity: Fidelity = "full") -> Workload:
         """What turns this config's step times into rates."""
@@ -301,7 +305,7 @@ def prepare_space(space: SearchSpace, options: Options) -> Setting:
         without_twins(legal, legal.baseline, propose_from) if by_speed else propose_from(legal),
         cost_model,
     )
-    check_program(setting.render(setting.baseline(), Path("/nonexistent")), launcher)
+    check_program(setting.baseline_job(), launcher)
     return setting
 
 

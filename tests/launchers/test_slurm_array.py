@@ -14,20 +14,9 @@ from tests.controller.conftest import Cli, cli, started
 from tests.faults.conftest import assert_whole, check_invariants, folder_of, slow
 from tests.launchers.gangs import Gangs, actor_job, log_text, wait_until
 from tests.launchers.test_contract import places
+from tests.launchers.test_slurm import gangs, options
 
-__all__ = ["cli", "slow", "started"]
-
-
-@pytest.fixture
-def options(engine_options: Callable[[str], Any]) -> dict[str, Any]:
-    """Options for the machine's own Slurm."""
-    return {"grace_s": 1.0, "peer_grace_s": 1.0, **engine_options("slurm")}
-
-
-@pytest.fixture
-def gangs(make_gangs: Callable[..., Gangs], options: dict[str, Any]) -> Gangs:
-    """Batch jobs."""
-    return make_gangs("slurm", options)
+__all__ = ["cli", "gangs", "options", "slow", "started"]
 
 
 def together(gangs: Gangs, *jobs: Any) -> list[Any]:
