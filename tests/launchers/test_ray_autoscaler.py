@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.engines import ray as engine
 from tests.launchers.gangs import Gangs, actor_job, log_text, need, wait_until
 
 PORT = 6379  # where Ray's fake provider tells its nodes to look for the head
+ADDRESS = re.compile(rf"--address='([^']+:{PORT})'")  # told below "Ray runtime started"
 EMPTY_LISTS = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray")
 FAKE = {
     "cluster_name": "fake",
@@ -65,9 +67,8 @@ def head(tmp_path: Path) -> Iterator[str]:
         with log.open("wb") as out:
             ray = subprocess.Popen(argv, env=env, stdout=out, stderr=out, start_new_session=True)
         try:
-            wait_until(lambda: "Ray runtime started" in log.read_text(), 120.0)
-            address = next(word for word in log.read_text().split("'") if word.endswith(f":{PORT}"))
-            yield address
+            wait_until(lambda: ADDRESS.search(log.read_text()) is not None, 120.0)
+            yield ADDRESS.findall(log.read_text())[0]
         finally:
             os.killpg(ray.pid, signal.SIGKILL)
             ray.wait()
