@@ -98,10 +98,14 @@ def label(record: TrialRecord, baseline: Mapping[str, Any] | None = None) -> str
         for name, value in record.values.items()
         if baseline is None or (value or None) != (baseline.get(name) or None)
     ]
-    words = " ".join(word for word in changed if word)
-    if record.kind == "search":
-        return words or "as the baseline"
-    return f"{record.kind}: {words}" if words else record.kind
+    words = " ".join(word for word in changed if word) or "as the baseline"
+    match record.kind:
+        case "search":
+            return words
+        case "baseline":
+            return "baseline"
+        case kind:
+            return f"{kind}: {words}"
 
 
 def why(record: TrialRecord, most: int = WHY) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autotune.controller.standing import Result
     from autotune.study.record import Study
 
-SIMULATED = "SIMULATED: no GPU was used; every figure below comes from the simulated cluster."
+SIMULATED = "SIMULATED: no GPU was used; every figure comes from the simulated cluster."
 
 
 def print_opening(study: Study, setting: Setting) -> None:

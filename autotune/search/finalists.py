@@ -14,6 +14,8 @@ from autotune.trial import Interval, Outcome, TrialRecord
 
 ROUNDS = 3
 """After this many turns each, rivals that still overlap are a tie."""
+REACH = 0.9
+"""A rival with less than this share of the leader's figure is not in doubt: no GPU time for it."""
 LOSS_PARITY = "loss parity:"
 """How a measurement's note begins that says its first losses left the baseline's tolerance."""
 
@@ -71,7 +73,9 @@ def contenders(
 ) -> list[Contender]:
     """The baseline, then the best configs of the search, best first; none for 0 finalists.
 
-    Last, where it is none of them, the best that has the baseline's values of ``opted_in``.
+    Only those within ``REACH`` of the leader, as it stands now: one whose turns belie its search
+    lets the others back in. Last, where it is none of them, the best that has the baseline's
+    values of ``opted_in``.
     """
     if finalists <= 0:
         return []
@@ -82,7 +86,12 @@ def contenders(
     found.sort(key=lambda c: -c.search.value if maximize else c.search.value)
     baseline = [c for c in found if c.is_baseline]
     others = [c for c in found if not c.is_baseline]
-    chosen = [c for c in found[:finalists] if not c.is_baseline]
+    leader = _leader(found, maximize).value if found else 0.0
+    chosen = [
+        c
+        for c in found[:finalists]
+        if not c.is_baseline and _share(c.value, leader, maximize) >= REACH
+    ]
     for base in baseline if opted_in else []:
         kept = [c for c in others if all(c.values.get(n) == base.values.get(n) for n in opted_in)]
         chosen += [c for c in kept[:1] if c not in chosen]
@@ -100,6 +109,10 @@ def still_in(rivals: Sequence[Contender], maximize: bool) -> list[Contender]:
         or len(leader.turns) < 2
         or rival.span.overlaps(leader.span)
     ]
+
+
+def _share(value: float, leader: float, maximize: bool) -> float:
+    return value / leader if maximize else leader / value
 
 
 def _leader(rivals: Sequence[Contender], maximize: bool) -> Contender:

@@ -60,7 +60,11 @@ class Budget(BaseModel):
     wall_time_s: float | None = Field(
         default=None, gt=0, description="seconds from the first trial"
     )
-    finalists: int = Field(default=3, ge=0, description="how many of the best are measured again")
+    finalists: int = Field(
+        default=3,
+        ge=0,
+        description="how many of the best, within 10% of the leader, are measured again",
+    )
 
 
 class TrialLimits(BaseModel):

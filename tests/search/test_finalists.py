@@ -44,6 +44,17 @@ def test_finalists_take_turns_with_the_baseline_and_the_slow_take_no_part() -> N
     assert len(turns) == 6, "two turns each separate them"
 
 
+def test_no_gpu_time_goes_to_a_rival_that_is_far_behind() -> None:
+    speeds = {"base": [100, 101], "a": [130, 131], "b": [129, 128]}
+    assert set(play(list(SEARCH), speeds, finalists=3)) == {"base", "a", "b"}
+
+
+def test_a_leader_that_was_luck_lets_the_others_back_in() -> None:
+    told = [SEARCH[0], trial("a", 200), trial("b", 129)]
+    speeds = {"base": [100] * 3, "a": [130, 131, 130], "b": [129, 131, 130]}
+    assert play(told, speeds).count("b") == ROUNDS
+
+
 def test_rivals_that_overlap_stop_at_a_tie() -> None:
     speeds = {"base": [100] * 5, "a": [128, 132, 130], "b": [131, 128, 129]}
     turns = play(list(SEARCH), speeds)
