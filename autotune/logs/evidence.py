@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
 from autotune.logs.failures import CHAIN, DOUBTFUL, HOLDS_OTHERS, KINDS, Row
-from autotune.logs.named_parameters import names_parameters, states_demand
+from autotune.logs.named_parameters import names_parameters
+from autotune.logs.prefix import find_rank
+from autotune.logs.refusals import EXCEPTION, MAX_RANKS, Refusals
 from autotune.logs.rows import ROWS
 from autotune.logs.shape import MAX_CACHED_LINE, MAX_SHAPES, shape_of, shorten
 from autotune.logs.tally import SampleTally
@@ -17,13 +19,7 @@ from autotune.trial import Diagnosis
 KEEP_LINES = 4
 KEEP_CHARACTERS = 600
 SURVIVED_BY = 2
-MAX_RANKS = 4096
 
-_EXCEPTION = re.compile(
-    r"(?:^|[\s\]:>|(])((?:\w+\.)*\w*(?:error|exception))\b(?:\(\w+\))?:? *(.*)$"
-)
-_REFUSALS = frozenset({"assertionerror", "valueerror", "runtimeerror", "exception", "typeerror"})
-_SOURCE_LINE = re.compile(r"\bassert\b|^\s")
 _WARNED = re.compile(r"\bWARN(?:ING)?\b|Warning\b|\bwarning:|\[NeMo W |\[W\d*[ \]]")
 _INFORMED = re.compile(r"(?<![=_])\b(?:INFO|DEBUG)\b|\[NeMo [ID] |\[[ID]\d*[ \]]")
 _RAISED = re.compile(
@@ -85,6 +81,7 @@ class EvidenceCollector:
         self._previous: dict[int, str] = {}
         self._harmless: set[bytes | None] = set()
         self._ignoring: set[int] = set()
+        self._refusals = Refusals()
         self._finished_s: float | None = None
 
     def feed(self, line: str, rank: int = 0, arrival_s: float = 0.0) -> None:
@@ -152,7 +149,7 @@ class EvidenceCollector:
 
     def _look(self, line: str, rank: int, arrival_s: float) -> bool:
         """Notes what the line proves; True when every line of its shape proves nothing."""
-        lowered = line.lower()
+        lowered = line[find_rank(line)[1] :].lower()
         rows = _rows_for(lowered)
         row = next((row for row in rows if row.fits(lowered)), None)
         if row is None or row.kind is None:
@@ -191,18 +188,12 @@ class EvidenceCollector:
             return None, ()
         if kind == "config":
             return kind, names_parameters(lowered)
+        if kind == "died":
+            self._refusals.feed_frame(lowered, rank)
         if kind != "crash":
             return kind, ()
-        raised = _EXCEPTION.search(lowered)
-        if raised is None or raised.group(1).rpartition(".")[2] not in _REFUSALS:
-            return kind, ()
-        message = raised.group(2)
-        if not message and raised.group(1).endswith("assertionerror"):
-            message = self._previous.get(rank, "")
-            message = message if _SOURCE_LINE.search(message) else ""
-        parameters = names_parameters(message)
-        refused = states_demand(message) and (bool(parameters) or "assertionerror" in lowered)
-        return ("config", parameters) if refused else (kind, ())
+        named = self._refusals.parameters(lowered, rank, self._previous.get(rank, ""))
+        return (kind, ()) if named is None else ("config", named)
 
     def _fatal_part(self, kind: str, tally: SampleTally | None) -> Finding | None:
         """What was found of a kind since the run last showed that it goes on."""
@@ -233,7 +224,7 @@ def _is_mild(kind: str, line: str, lowered: str) -> bool:
         return "NCCL WARN" not in line
     if kind not in ("missing", "config", "crash") or _INFORMED.search(line[:160]) is None:
         return False
-    return _EXCEPTION.search(lowered) is None
+    return EXCEPTION.search(lowered) is None
 
 
 def _earliest(chain: list[Finding]) -> Finding | None:

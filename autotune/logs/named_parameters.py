@@ -12,7 +12,7 @@ _NAMES = {
     "virtual_pipeline_model_parallel_size": r"virtual[-_ ]pipeline|interleaved"
     r"|per[-_ ]virtual|\bvpp\b",
     "pipeline_model_parallel_size": r"(?<!virtual[-_ ])pipeline[-_ ](?:model[-_ ])?parallel"
-    r"|\bpp[-_ ]size"
+    r"|\bpp[-_ ]size|number of stages"
     r"|pipeline[-_ ]stages?"
     r"|\bpp\b",
     "tensor_model_parallel_size": r"tensor[-_ ](?:model[-_ ])?parallel"
@@ -32,6 +32,8 @@ _NAMES = {
     "use_distributed_optimizer": r"distributed[-_ ]optimizer",
     "overlap_grad_reduce": r"overlap[-_ ]grad[-_ ]reduce",
     "overlap_param_gather": r"overlap[-_ ]param[-_ ]gather",
+    "reduce_scatter": r"reduce[-_ ]scatter",
+    "contiguous_gradients": r"contiguous[-_ ]gradients",
     "overlap_comm": r"overlap[-_ ]comm\b",
     "zero_stage": r"zero[-_ ]?(?:stage|optimization|[123]\b)|stage ?[123]\b",
     "offload_optimizer": r"offload[-_ ]?optimizer|optimizer[-_ ]offload|cpu[-_ ]offload",

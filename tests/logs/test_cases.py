@@ -54,6 +54,9 @@ WRAPPINGS = {
     "mpirun tag": lambda line: b"[1,0]<stdout>:" + line,
     "pdsh": lambda line: b"worker-0: " + line,
     "kubernetes": lambda line: b"job-worker-0 | " + line,
+    "ray": lambda line: b"\x1b[36m(RayTrainWorker pid=4242, ip=10.0.0.17)\x1b[0m " + line,
+    "kubectl": lambda line: b"[pod/job-worker-0/pytorch] " + line,
+    "journal": lambda line: b"Jan 02 10:00:00 gpu-node-7 train[4242]: " + line,
     "colour": lambda line: b"\x1b[32m" + line + b"\x1b[0m",
     "windows": lambda line: line + b"\r",
 }

@@ -19,6 +19,7 @@ from autotune.logs import (
     get_format,
     known_formats,
 )
+from autotune.logs.prefix import find_rank
 from autotune.trial import StepSample
 
 MEGATRON = (
@@ -211,3 +212,20 @@ def test_every_format_is_known_by_name() -> None:
     assert {"auto", "megatron", "deepspeed", "hf", "torchtitan", "nemo"} <= set(known_formats())
     for name in known_formats():
         assert get_format(name).patterns or get_format(name).members
+
+
+ORIGINS = {
+    "(RayTrainWorker pid=4242, ip=10.0.0.17) [rank3]: step 1": 3,
+    "(main pid=77) step 1": None,
+    "[pod/job-worker-0/pytorch] [default11]:step 1": 11,
+    "2026-01-02T10:00:00.123456789Z 7: step 1": 7,
+    "Jan  2 10:00:00 gpu-7 train[4242]: step 1": None,
+    "job-worker-2 | step 1": 2,
+}
+
+
+@pytest.mark.parametrize("line", ORIGINS)
+def test_what_stands_before_a_line_is_left_out(line: str) -> None:
+    span, start = find_rank(line)
+    assert line[start:] == "step 1"
+    assert (None if span is None else int(line[slice(*span)])) == ORIGINS[line]
