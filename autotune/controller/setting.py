@@ -27,7 +27,7 @@ from autotune.search import Proposer, make_proposer
 from autotune.search.proposal import LegalRows
 from autotune.search.steady import StepLimits, Workload
 from autotune.search.twins import without_twins
-from autotune.space import LegalSet, Rule, SearchSpace, build_legal_set, load_space
+from autotune.space import LegalSet, Rule, SearchSpace, build_legal_set, load_space, read_keys
 from autotune.trial import SMALLER, Fidelity, Job
 
 SIMULATED_COMPRESSION = 1000.0
@@ -265,12 +265,13 @@ def prepare(
     and no launcher was asked for by name. The overrides in a space's `options.without_gpu` are
     applied before the user's own when trials run on this machine and it has no GPU.
     """
-    space = load_space(space_name, tuple(overrides))
     options = options or Options()
-    launcher = options.launcher or space.launcher
-    smaller = space.options.get("without_gpu", ())
+    keys = read_keys(space_name, overrides)
+    launcher = options.launcher or keys.get("launcher")
+    smaller = _without_gpu(keys.get("options"))
     if smaller and launcher in (None, "local") and not read_gpus():
-        space = load_space(space_name, (*smaller, *overrides))
+        overrides = (*smaller, *overrides)
+    space = load_space(space_name, tuple(overrides))
     can_simulate = all(
         getattr(get_framework(name), "simulates", False) for name in space.frameworks
     )
@@ -283,6 +284,11 @@ def prepare(
         options, launcher=launcher or "local", launcher_options=merged, simulated=simulate
     )
     return prepare_space(space, settled)
+
+
+def _without_gpu(options: Any) -> tuple[str, ...]:
+    told = options.get("without_gpu") if isinstance(options, dict) else None
+    return tuple(map(str, told)) if isinstance(told, list) else ()
 
 
 def prepare_space(space: SearchSpace, options: Options) -> Setting:

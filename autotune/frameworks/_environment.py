@@ -24,7 +24,7 @@ def space_environment(space: SearchSpace, config: Config) -> dict[str, str]:
 
     BadInput for an unknown placeholder.
     """
-    facts = space.facts(config)
+    facts = space.facts(config) if any(map(placeholders, space.env.values())) else {}
     where = str(space.source or space.name)
     filled = {name: fill(text, facts, f"{where}: env.{name}") for name, text in space.env.items()}
     return {name: value for name, value in filled.items() if value is not None}
@@ -46,9 +46,7 @@ def read_environment(space: SearchSpace, env: Mapping[str, str]) -> dict[str, Pa
     return values
 
 
-def under_profiler(
-    argv: Sequence[str], context: RenderContext, ranks: bool = True
-) -> tuple[str, ...]:
+def under_profiler(argv: Sequence[str], context: RenderContext, ranks: bool) -> tuple[str, ...]:
     """The command under Nsight Systems, with a capture range, where that is asked for.
 
     ``ranks`` says that RANK is set where it runs: each rank then has a report of its own.

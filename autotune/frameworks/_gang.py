@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 DEFAULT_STEPS = 20
 
 
-def steps_of(space: SearchSpace, context: RenderContext) -> int:
+def steps_of(space: SearchSpace, context: RenderContext, default: int = DEFAULT_STEPS) -> int:
     """Optimizer steps of this run: an export runs `options.train_steps` where that is set."""
     if context.purpose == "export" and "train_steps" in space.options:
         return int(space.options["train_steps"])
-    return context.steps or space.trial.steps or DEFAULT_STEPS
+    return context.steps or space.trial.steps or default
 
 
 def gang_job(
@@ -42,7 +42,7 @@ def gang_job(
     """
     env = space_environment(space, config)
     return Job(
-        argv=under_profiler(argv, context),
+        argv=under_profiler(argv, context, ranks=per == "rank"),
         env={**own_env, **env},
         files=files,
         cwd=cwd,

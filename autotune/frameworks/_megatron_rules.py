@@ -180,6 +180,10 @@ _EXPERTS = (
 
 _PRECISION = (
     (
+        "precision is None or precision != 'fp8' or gpu_has_fp8",
+        "the GPU has no FP8 products",
+    ),
+    (
         "precision is None or precision != 'fp8' or "
         f"(hidden_size % (16 * {_TP}) == 0 and ffn_hidden_size % (16 * {_TP}) == 0"
         f" and micro_batch_size * seq_length % (16 * {_CP} * {_TP}) == 0)",

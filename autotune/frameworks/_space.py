@@ -42,7 +42,7 @@ def refuse_unknown(
     """
     shared = len(space.frameworks) > 1
     elsewhere = {"framework", *environment_only(space, parameters)}
-    contract = {key: (getattr(space.contract, key),) for key in CONTRACT_KEYS if key in parameters}
+    contract = {key: (getattr(space.contract, key),) for key in CONTRACT_KEYS}
     offered: dict[str, tuple[ParameterValue, ...]] = {}
     if config is not None:
         offered = {name: (value,) for name, value in config.values.items()}
@@ -51,13 +51,16 @@ def refuse_unknown(
     for name, values in (*offered.items(), *contract.items()):
         for value in values:
             if value is not None and name not in elsewhere:
-                _check(name, value, parameters, f"{where(space)}: {framework}")
+                check_value(name, value, parameters, f"{where(space)}: {framework}")
     for name in () if shared else space.options:
         if name not in options and name not in COMMON_OPTIONS:
             raise BadInput.unknown(f"{framework} option", name, options, where=where(space))
 
 
-def _check(name: str, value: ParameterValue, parameters: Mapping[str, Allowed], place: str) -> None:
+def check_value(
+    name: str, value: ParameterValue, parameters: Mapping[str, Allowed], place: str
+) -> None:
+    """BadInput unless ``parameters`` allows this value for this name."""
     if name not in parameters:
         raise BadInput.unknown("parameter", name, parameters, where=place)
     allowed = parameters[name]

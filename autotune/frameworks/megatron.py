@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +19,11 @@ from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
 from autotune.frameworks import _megatron_arguments as arguments
 from autotune.frameworks import _megatron_flags as flags
-from autotune.frameworks._environment import (
-    FROM_SPACE,
-    environment_only,
-    read_environment,
-    space_environment,
-    under_profiler,
-)
+from autotune.frameworks._environment import environment_only, read_environment
+from autotune.frameworks._gang import DEFAULT_STEPS, format_of, gang_job
 from autotune.frameworks._megatron_rules import RULES
 from autotune.frameworks._space import need_batch, user_path, where
-from autotune.logs import LogFormat, get_format
+from autotune.logs import LogFormat
 from autotune.trial import Job
 
 if TYPE_CHECKING:
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
     from autotune.space.model import ModelShape
 
 RUNNERS = ("pretrain_gpt", "megatron_core", "simulated")
-DEFAULT_STEPS = 20
 CLUSTER_FILE = "simulated_cluster.json"
 CHECKOUT = "Megatron-LM"
 """Where an export expects a checkout (or a link to one) when the space names none."""
@@ -87,17 +82,21 @@ class Megatron:
             files[CLUSTER_FILE] = _cluster_json(space)
             argv += _simulation(context)
             python = sys.executable
-        return Job(
-            argv=under_profiler((python, _program(space, runner, context), *argv), context),
-            env={_CONNECTIONS: "1"} | space_environment(space, config),
-            files=files,
+        job = gang_job(
+            space,
+            config,
+            context,
+            (python, _program(space, runner, context), *argv),
+            files,
+            steps=steps if context.purpose == "trial" else None,
+            own_env={_CONNECTIONS: "1"},
+            why="Megatron-LM requires 1 under tensor or context parallelism",
             per="job" if runner == "simulated" else "rank",
-            nodes=space.cluster.nodes,
-            gpus_per_node=space.cluster.gpus_per_node,
-            time_limit_s=space.trial.time_limit_s,
-            total_steps=steps if context.purpose == "trial" else None,
+        )
+        return replace(
+            job,
             time_compression=context.time_compression if runner == "simulated" else 1.0,
-            sources=_sources(space, config, argv),
+            sources={**_sources(space, config, argv), **job.sources},
         )
 
     def passes_on(self, space: SearchSpace) -> frozenset[str]:
@@ -105,8 +104,8 @@ class Megatron:
         return frozenset({"global_batch_size", "num_layers"})
 
     def log_format(self, space: SearchSpace) -> LogFormat:
-        """Megatron-LM's iteration lines, which all three programs print."""
-        return get_format("megatron")
+        """Megatron-LM's iteration lines; what `metric` says for a program of the user's own."""
+        return format_of(space, "megatron")
 
     def read_back(self, space: SearchSpace, job: Job) -> Mapping[str, ParameterValue]:
         """Canonical values as the argument vector says them."""
@@ -244,6 +243,4 @@ def _sources(space: SearchSpace, config: Config, argv: list[str]) -> dict[str, s
     for item in contract:
         if sources.get(item) == "Megatron framework" or item == "--seq-length":
             sources[item] = "contract"
-    sources |= dict.fromkeys(space.env, FROM_SPACE)
-    sources.setdefault(_CONNECTIONS, "Megatron-LM requires 1 under tensor or context parallelism")
     return sources

@@ -12,6 +12,7 @@ from autotune.space.loading import (
     load_model,
     load_space,
     parse_space,
+    read_keys,
 )
 from autotune.space.model import ModelShape
 from autotune.space.parameter import Parameter
@@ -40,4 +41,5 @@ __all__ = [
     "load_model",
     "load_space",
     "parse_space",
+    "read_keys",
 ]

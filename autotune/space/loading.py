@@ -50,6 +50,13 @@ def load_space(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Searc
     return space_from(read_document(path), path.resolve().parent, overrides, path)
 
 
+def read_keys(name_or_path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The keys of a space as its file and `overrides` say them, not validated."""
+    document = _overridden(read_document(_space_file(name_or_path)), overrides)
+    keys: dict[str, Any] = document.data
+    return keys
+
+
 def parse_space(text: str, source: str = "space", overrides: Sequence[str] = ()) -> SearchSpace:
     """A space from text; relative paths in it start at the working directory."""
     return space_from(parse_document(text, source), Path.cwd(), overrides)
@@ -59,11 +66,7 @@ def space_from(
     document: Document, folder: Path, overrides: Sequence[str] = (), path: Path | None = None
 ) -> SearchSpace:
     """Override, resolve, validate and check a document; `folder` is where its paths start."""
-    if not isinstance(document.data, dict):
-        raise document.error((), "a space is a mapping of keys such as name, framework, parameters")
-    document = Document(document.source, copy.deepcopy(document.data), dict(document.places))
-    for override in overrides:
-        apply_override(document, override)
+    document = _overridden(document, overrides)
     _resolve_references(document, folder)
     _scalars_to_text(document.data)
     space = validated(SearchSpace, document)
@@ -85,6 +88,15 @@ def load_model(name_or_path: str, folder: Path | None = None) -> ModelShape:
 def load_hardware(name: str) -> Hardware:
     """A GPU with its host by its name in search_spaces/hardware/."""
     return _named(Hardware, "GPU", "hardware", name)
+
+
+def _overridden(document: Document, overrides: Sequence[str]) -> Document:
+    if not isinstance(document.data, dict):
+        raise document.error((), "a space is a mapping of keys such as name, framework, parameters")
+    changed = Document(document.source, copy.deepcopy(document.data), dict(document.places))
+    for override in overrides:
+        apply_override(changed, override)
+    return changed
 
 
 def _space_file(name_or_path: str | Path) -> Path:

@@ -145,6 +145,11 @@ class SearchSpace(BaseModel):
             gpus_per_node=self.cluster.gpus_per_node,
             world_size=self.cluster.world_size,
         )
+        hardware = self.cluster.hardware
+        facts.update(
+            gpu_vendor=hardware.vendor if hardware else None,
+            gpu_has_fp8="fp8" in hardware.tflops if hardware else None,
+        )
         facts.update({key: getattr(self.contract, key) for key in CONTRACT_KEYS})
         return facts
 

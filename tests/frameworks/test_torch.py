@@ -154,3 +154,32 @@ def test_the_ladders_rungs_are_all_on_offer():
     offered = set(load_space("gpt_torch").parameters) | set(load_space("gpt_torch_ddp").parameters)
     flags = json.loads((RUNNERS / "torch_trainer" / "flags.json").read_text())["flags"]
     assert offered <= set(flags)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "heads", "losses"),
+    [
+        ("a100_80gb", {"same"}, {"full", "chunked", "fused"}),
+        ("h100_80gb", {"same", "fp8"}, {"full", "chunked", "fused"}),
+        ("mi300x", {"same"}, {"full", "chunked", "fused"}),
+        ("cpu_host", set(), {"full", "chunked"}),
+    ],
+)
+def test_what_the_gpu_cannot_do_is_illegal(gpu, heads, losses):
+    space = load_space("gpt_torch", (f"cluster.gpu={gpu}",))
+    legal = build_legal_set(space, TORCH.rules(space))
+    assert set(legal.column("lm_head_precision").tolist()) - {""} == heads
+    assert set(legal.column("cross_entropy").tolist()) == losses
+    assert ("cudnn" in legal.column("attention_backend")) == (gpu[:2] in ("a1", "h1"))
+
+
+def test_a_parameter_may_live_in_the_environment(tmp_path):
+    text = SPACE.replace("parameters:\n", "parameters:\n  algo: {values: [Ring, Tree]}\n")
+    space = parse_space(
+        text.replace("env: {", 'env: {NCCL_ALGO: "{algo}", ').replace(
+            "baseline: {", "baseline: {algo: Tree, "
+        )
+    )
+    job = TORCH.render(space, baseline(space), context(tmp_path))
+    assert (job.env["NCCL_ALGO"], "--algo" in job.argv) == ("Tree", False)
+    assert TORCH.read_back(space, job)["algo"] == "Tree"
