@@ -83,6 +83,7 @@ class Controller:
         self._parallel = 1
         self._best: Interval | None = None
         self._told_to_wait: set[int] = set()
+        self._told_to_prepare: set[int] = set()
         self.nodes = Nodes(study, setting, self.listener)
 
     # -- the loop
@@ -140,9 +141,13 @@ class Controller:
     def _tell_who_waits(self) -> None:
         """Once a trial, since the screen may be a log file."""
         for watch in self.running:
-            if watch.waits_long() and watch.record.number not in self._told_to_wait:
-                self._told_to_wait.add(watch.record.number)
-                self.listener.message(f"trial {watch.record.number} {watch.status.detail}")
+            number = watch.record.number
+            if watch.waits_long() and number not in self._told_to_wait:
+                self._told_to_wait.add(number)
+                self.listener.message(f"trial {number} {watch.status.detail}")
+            if watch.preparation.what and number not in self._told_to_prepare:
+                self._told_to_prepare.add(number)
+                self.listener.message(f"trial {number} prepares: {watch.preparation.what}")
 
     # -- the storage, which may be away
 

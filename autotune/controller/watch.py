@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from autotune.controller.events import Progress
+from autotune.controller.preparation import Preparation
 from autotune.controller.timers import HangTimer
 from autotune.launchers import Launcher
 from autotune.launchers.nvml import Gpu
@@ -60,6 +61,7 @@ class Watch:
         self.evidence = EvidenceCollector()
         self._scanner = Scanner(self._parser, self.evidence)
         self.tally = SampleTally()
+        self.preparation = Preparation(self.paths.folder)
 
     # -- what the loop calls
 
@@ -73,6 +75,8 @@ class Watch:
             if self._running_since is None:
                 self._running_since = time.monotonic()
                 self.hang.start(self._running_since)
+            if not self.steady.samples and self.preparation.goes_on(time.monotonic()):
+                self.hang.start(time.monotonic())
             self._consider(best)
         if self.ending:
             self.launcher.cancel(
@@ -134,9 +138,9 @@ class Watch:
 
     @property
     def seconds(self) -> float:
-        """How long the gang ran on the real clock (its queueing not counted)."""
+        """How long the gang ran on the real clock; its queueing and preparing are not counted."""
         end = self._ended_at or time.monotonic()
-        return end - (self._running_since or self.started)
+        return end - (self._running_since or self.started) - self.preparation.seconds
 
     @property
     def ended_by_itself(self) -> bool:

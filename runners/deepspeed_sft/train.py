@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import deepspeed
 import torch
+from builds import announce_builds, warn_of_build_locks
 from deepspeed.accelerator import get_accelerator
 from sft_data.arguments import common_parser
 from sft_data.instructions import (
@@ -115,17 +116,6 @@ def forget_dry_step(engine) -> None:
             state["step"] = 0
 
 
-def warn_of_build_locks() -> None:
-    """Names the locks that a cut-off operator build left: the next build hangs on them."""
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache/torch_extensions"))
-    for lock in sorted(root.glob("**/lock")):
-        print(
-            f"warning: {lock} exists. If no operator is being built now, a build was cut off and "
-            "the next one waits for ever: remove it, and prebuild (see deepspeed_sft/README.md)",
-            flush=True,
-        )
-
-
 class Trainer:
     """One rank's part in the optimizer steps."""
 
@@ -174,6 +164,7 @@ def main() -> None:
     config = json.loads(Path(args.deepspeed).read_text())
     if get_accelerator().device_name() != "cpu":
         get_accelerator().set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    announce_builds()
     deepspeed.init_distributed()
     rank, world_size = deepspeed.comm.get_rank(), deepspeed.comm.get_world_size()
     layout = Layout.of(config, rank, world_size)

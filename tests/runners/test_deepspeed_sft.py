@@ -196,18 +196,42 @@ def test_a_checkpoint_folder_and_its_weights_are_used(
     assert (tmp_path / "profile" / "trace.rank0.json").stat().st_size > 1000
 
 
-def test_the_lock_of_a_cut_off_build_is_named(tmp_path: Path) -> None:
-    """A later build hangs on it without a word of its own."""
+BUILDS = """
+import os, time, types, builds
+builds.warn_of_build_locks()
+def build(op, verbose=True):
+    time.sleep(1.0)
+    print("notes", [open(f).read() for f in os.listdir() if f.startswith("preparing")])
+builds.OpBuilder.jit_load = build
+builds.announce_builds(quick_s=0.0)
+os.chdir(os.environ["AUTOTUNE_TRIAL_DIR"])
+builds.OpBuilder.jit_load(types.SimpleNamespace(name="cpu_adam"))
+print("left", os.listdir())
+"""
+
+
+def test_a_build_of_an_operator_is_announced_and_so_is_a_lock_it_would_wait_on(
+    tmp_path: Path,
+) -> None:
+    """DeepSpeed compiles, and waits for the lock of a cut-off build, without a word of its own."""
     (tmp_path / "py311_cpu/cpu_adam").mkdir(parents=True)
     (tmp_path / "py311_cpu/cpu_adam/lock").touch()
-    code = "import train; train.warn_of_build_locks()"
+    trial = tmp_path / "trial"
+    trial.mkdir()
     said = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", BUILDS],
         cwd=RUNNERS / "deepspeed_sft",
-        env={**os.environ, "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(tmp_path)},
+        env={
+            **os.environ,
+            "DS_ACCELERATOR": "cpu",
+            "TORCH_EXTENSIONS_DIR": str(tmp_path),
+            "AUTOTUNE_TRIAL_DIR": str(trial),
+        },
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
-    )
-    assert f"warning: {tmp_path}/py311_cpu/cpu_adam/lock exists" in said.stdout
+    ).stdout
+    assert f"warning: {tmp_path}/py311_cpu/cpu_adam/lock exists" in said
+    assert "notes ['DeepSpeed compiles its operator cpu_adam (minutes, once)']" in said
+    assert "compiled after" in said and "left []" in said
