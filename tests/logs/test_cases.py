@@ -120,3 +120,22 @@ def test_real_logs_are_read_as_labelled() -> None:
     }
     # That label's figure (44.929 GB) stands nowhere in its file.
     assert wrong <= {("plain_pytorch/01.log", "mem_gb")}
+
+
+HEALTHY = "".join(f"step {n} loss 2.0 step time 0.5 s\n" for n in range(1, 6))
+
+
+def test_a_failure_after_healthy_steps_is_none_the_less_one(tmp_path: Path) -> None:
+    failures = [case for case in load_cases() if case.expect["status"] != "ok"]
+    for number, case in enumerate(failures):
+        (tmp_path / f"{number}.log").write_bytes(HEALTHY.encode() + case.text)
+    wrong = [
+        (case.name, reading.status)
+        for number, case in enumerate(failures)
+        if not log_corpus.is_right(
+            reading := log_corpus.read_log(tmp_path / f"{number}.log", case.name),
+            case.expect["status"],
+            (),
+        )
+    ]
+    assert not wrong

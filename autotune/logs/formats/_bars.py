@@ -20,5 +20,7 @@ _BAR = (
 BARS = table(
     opening("%|", _BAR + rf"(?P<seconds>{{num}}) ?s/{_UNIT}\b"),
     opening("%|", _BAR + rf"(?P<steps_per_s>{{num}}) ?{_UNIT}/s"),
-    inside("loss", r"[, \[](?:[^\W_]+[ _/]){,4}?(?<!val_)(?<!eval_)loss[=:] *(?P<loss>{num})"),
+    inside(
+        "loss", r"[, \[](?:[^\W_]+[ _/]){,4}?(?<!val_)(?<!eval_)loss(?:_step)?[=:] *(?P<loss>{num})"
+    ),
 )

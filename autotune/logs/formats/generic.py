@@ -85,6 +85,10 @@ FORMAT = LogFormat(
             "/",
             r"(?P<step_time_s>{num}) ?(?:s|secs?|seconds)/(?:it|iter|iteration|step|batch)\b",
         ),
+        inside(
+            "ms/",
+            r"(?P<step_time_ms>{num}) ?ms/(?:it|iter|iteration|step|batch)\b",
+        ),
         inside("", rf"(?i:{_SAMPLES}{_RATE_S}{_IS}(?P<samples_per_s>{_N}))"),
         inside("", rf"(?i:{_TOKENS}{_RATE_S}{_GPU}{_IS}(?P<tokens_per_s_per_gpu>{_N}))"),
         inside("", rf"(?i:{_TOKENS}{_GPU}{_RATE_S}{_IS}(?P<tokens_per_s_per_gpu>{_N}))"),

@@ -36,6 +36,7 @@ FORMAT = LogFormat(
         ),
         inside("FLOP", r"T(?:era)?FLOP[^|:=]*" + _IS + r"(?P<tflops_per_gpu>{num})"),
         inside("flop", r"t(?:era)?flop[^|:=]*" + _IS + r"(?P<tflops_per_gpu>{num})"),
+        inside("flops", r"flops per GPU" + _IS + r"(?P<tflops_per_gpu>{num}) ?TFLOP"),
         inside("MFU", r"MFU[^|:=%]*(?:\(%\))?" + _IS + r"(?P<mfu_percent>{num})%?"),
         inside("seqlen", r"(?:actual[ _])?seqlen" + _IS + r"(?P<seqlen>{num})"),
         inside("skipped", r"skipped[ _]iterations" + _IS + r"(?P<skipped_iterations>{num})"),

@@ -33,7 +33,7 @@ FORMAT = LogFormat(
         inside("ms", r"[|(,] *(?:time[: ]*)?(?P<step_time_ms>{num}) ?ms\b"),
         inside("tok", r"tok(?:ens)?/s(?:ec)?[:= ]+(?P<tokens_per_s>{num})"),
         inside("tok", r"(?P<tokens_per_s>{num}) tok(?:ens)?/s"),
-        inside("mfu", r"\bmfu[: ]+(?P<mfu_percent>{num})%?"),
+        inside("mfu", r"(?:\b|_)mfu[: ]+(?P<mfu_percent>{num})%?"),
         inside("MFU", r"(?P<mfu_percent>{num})% (?:\w+ )?MFU"),
         beside("tel:", r"\bs:(?P<step>\d+) tel:(?P<val_loss>{num})"),
         beside(

@@ -62,7 +62,8 @@ GPU_MEMORY = (
     Row("oom_gpu", "outofmemory"),
     Row("oom_gpu", "out_of_memory"),
     Row("oom_gpu", "out_of_device_memory"),
-    Row("oom_gpu", "hsa_status_error_out_of_resources"),
+    Row("oom_gpu", "error_out_of_resources", r"(?:hsa_status|pi|ur_result)_error"),
+    Row("oom_gpu", "no executable batch size"),
     Row("oom_gpu", "out of device memory"),
     Row("oom_gpu", "tried to allocate", r"tried to allocate [\d.,]+ ?[kmgt]?i?b"),
     Row(
