@@ -59,8 +59,8 @@ class Refusals:
             return None
         if not message and name == "assertionerror":
             message = previous if _SOURCE_LINE.search(previous) else ""
-        named = names_parameters(message)
         demands = states_demand(message)
         if checked and (demands or name != "runtimeerror"):
-            return named
-        return named if demands and (named or name == "assertionerror") else None
+            return names_parameters(message)
+        named = names_parameters(message) if demands else ()
+        return named if named or (demands and name == "assertionerror") else None
