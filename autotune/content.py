@@ -7,6 +7,7 @@ wheel carries a copy inside the package.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import autotune
 KINDS = ("search_spaces", "runners", "analysis")
 
 
+@functools.cache
 def shipped_root() -> Path:
     """The folder that holds the shipped content: the checkout, else the wheel's own copy."""
     package = Path(autotune.__file__).resolve().parent

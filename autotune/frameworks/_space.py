@@ -48,13 +48,14 @@ def refuse_unknown(
         offered = {name: (value,) for name, value in config.values.items()}
     elif not shared:
         offered = dict(space.choices)
+    place = where(space)
     for name, values in (*offered.items(), *contract.items()):
         for value in values:
             if value is not None and name not in elsewhere:
-                check_value(name, value, parameters, f"{where(space)}: {framework}")
+                check_value(name, value, parameters, f"{place}: {framework}")
     for name in () if shared else space.options:
         if name not in options and name not in COMMON_OPTIONS:
-            raise BadInput.unknown(f"{framework} option", name, options, where=where(space))
+            raise BadInput.unknown(f"{framework} option", name, options, where=place)
 
 
 def check_value(

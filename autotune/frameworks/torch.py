@@ -8,8 +8,8 @@ values, and which of them go together, it says itself in a `flags.json` (its own
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ class TorchFramework:
 
     def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
         """The runner's own rules. BadInput for a flag or value that the runner does not take."""
-        allowed = _allowed(space)
+        runner = Runner.of(space)
+        allowed = runner.allowed
         refuse_unknown(space, self.name, allowed, OPTIONS)
         for name, value in _fixed(space).items():
             if name in space.parameters:
@@ -65,16 +66,17 @@ class TorchFramework:
                     f"{where(space)}: {name} is a parameter and in options.flags as well"
                 )
             check_value(name, value, allowed, f"{where(space)}: options.flags")
-        return tuple(Rule(r["expression"], r["reason"], self.name) for r in _runner_flags(space)[1])
+        return tuple(Rule(r["expression"], r["reason"], self.name) for r in runner.rules)
 
     def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
         """One process, or one per GPU of the cluster. BadInput on a simulated cluster."""
-        refuse_unknown(space, self.name, _allowed(space), OPTIONS, config)
+        runner = Runner.of(space)
+        refuse_unknown(space, self.name, runner.allowed, OPTIONS, config)
         refuse_simulation(self.name, context)
-        argv = [context.python, str(_program(space))]
+        argv = [context.python, str(runner.program)]
         sources: dict[str, str] = {}
-        steps = _steps(space, context)
-        for name, value, source in _settings(space, config, context, steps):
+        steps = steps_of(space, context, int(runner.flags["steps"]["default"]))
+        for name, value, source in _settings(space, runner, config, context, steps):
             flag = "--" + name.replace("_", "-")
             argv += [flag, written(value)]
             sources[flag] = source
@@ -98,33 +100,46 @@ class TorchFramework:
 
     def read_back(self, space: SearchSpace, job: Job) -> Mapping[str, ParameterValue]:
         """Every flag of the command line as a canonical value."""
-        flags, _ = _runner_flags(space)
-        start = job.argv.index(str(_program(space))) + 1
+        runner = Runner.of(space)
+        start = job.argv.index(str(runner.program)) + 1
         pairs = zip(job.argv[start::2], job.argv[start + 1 :: 2], strict=True)
         found = {flag.removeprefix("--").replace("-", "_"): text for flag, text in pairs}
-        values = {name: _read(text, flags[name]) for name, text in found.items()}
+        values = {name: _read(text, runner.flags[name]) for name, text in found.items()}
         return {"optimizer": "adamw", **values} | read_environment(space, job.env)
 
 
-def _program(space: SearchSpace) -> Path:
-    """The runner's `train.py`; BadInput when there is no such runner."""
-    name = space.runner or DEFAULT_RUNNER
-    found = find_content("runners", f"{name}/train.py")
-    if found is None:
-        raise BadInput(
-            f"{where(space)}: runner {name!r}: no runners/{name}/train.py here, "
-            "in $AUTOTUNE_PATH or among the shipped ones"
-        )
-    return found
+@dataclass(frozen=True)
+class Runner:
+    """A training program and what it says of itself: its flags by canonical name, their rules."""
 
+    program: Path
+    flags: Mapping[str, Any]
+    rules: Sequence[Mapping[str, str]]
 
-def _runner_flags(space: SearchSpace) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The runner's flags by canonical name, and its rules."""
-    own = _program(space).with_name("flags.json")
-    path = own if own.is_file() else find_content("runners", SHARED_FLAGS)
-    if path is None:
-        raise BadInput(f"{own}: missing, and so is the shared {SHARED_FLAGS}")
-    return _read_flags(path, path.stat().st_mtime_ns)
+    @classmethod
+    def of(cls, space: SearchSpace) -> Runner:
+        """The space's runner; BadInput when there is none, or no list of its flags."""
+        name = space.runner or DEFAULT_RUNNER
+        program = find_content("runners", f"{name}/train.py")
+        if program is None:
+            raise BadInput(
+                f"{where(space)}: runner {name!r}: no runners/{name}/train.py here, "
+                "in $AUTOTUNE_PATH or among the shipped ones"
+            )
+        own = program.with_name("flags.json")
+        path = own if own.is_file() else find_content("runners", SHARED_FLAGS)
+        if path is None:
+            raise BadInput(f"{own}: missing, and so is the shared {SHARED_FLAGS}")
+        return cls(program, *_read_flags(path, path.stat().st_mtime_ns))
+
+    @property
+    def allowed(self) -> dict[str, Allowed]:
+        """What the flags may be; the optimizer is AdamW."""
+        kinds: dict[str, Allowed] = {
+            name: tuple(flag["choices"]) if "choices" in flag else TYPES[flag["type"]]
+            for name, flag in self.flags.items()
+        }
+        return {"optimizer": OPTIMIZERS, **kinds}
 
 
 @lru_cache(maxsize=8)
@@ -134,16 +149,6 @@ def _read_flags(path: Path, _: int) -> tuple[dict[str, Any], list[dict[str, str]
         return dict(data["flags"]), list(data.get("rules", ()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: not a list of flags: {error!r}") from error
-
-
-def _allowed(space: SearchSpace) -> dict[str, Allowed]:
-    """What the runner's flags may be; its optimizer is AdamW."""
-    flags, _ = _runner_flags(space)
-    kinds: dict[str, Allowed] = {
-        name: tuple(flag["choices"]) if "choices" in flag else TYPES[flag["type"]]
-        for name, flag in flags.items()
-    }
-    return {"optimizer": OPTIMIZERS, **kinds}
 
 
 def _read(text: str, flag: Mapping[str, Any]) -> ParameterValue:
@@ -162,19 +167,22 @@ def _fixed(space: SearchSpace) -> dict[str, ParameterValue]:
 
 
 def _settings(
-    space: SearchSpace, config: Config, context: RenderContext, steps: int
+    space: SearchSpace, runner: Runner, config: Config, context: RenderContext, steps: int
 ) -> Iterator[tuple[str, ParameterValue, str]]:
     """(canonical name, value, where it came from), each name once; what is not told is left out."""
-    flags, _ = _runner_flags(space)
     told: dict[str, tuple[ParameterValue, str]] = {}
     for name in SHAPE_FLAGS:
-        if space.model is not None and name in flags:
+        if space.model is not None and name in runner.flags:
             told[name] = (getattr(space.model, name), "model")
     for name in CONTRACT_FLAGS:
         told[name] = (getattr(space.contract, name), "contract")
     told.update({name: (value, "options.flags") for name, value in _fixed(space).items()})
     told.update(
-        {name: (value, "parameter") for name, value in config.values.items() if name in flags}
+        {
+            name: (value, "parameter")
+            for name, value in config.values.items()
+            if name in runner.flags
+        }
     )
     told["steps"] = (steps, "trial.steps")
     told["seed"] = (context.seed, "autotune")
@@ -184,11 +192,6 @@ def _settings(
     for name, (value, source) in told.items():
         if value is not None:
             yield name, value, source
-
-
-def _steps(space: SearchSpace, context: RenderContext) -> int:
-    flags, _ = _runner_flags(space)
-    return steps_of(space, context, int(flags["steps"]["default"]))
 
 
 FRAMEWORK = TorchFramework()
