@@ -90,6 +90,14 @@ def refuse_simulation(framework: str, context: RenderContext) -> None:
         )
 
 
+def refuse_profiler(
+    framework: str, context: RenderContext, able: Collection[str], why: str
+) -> None:
+    """BadInput when a profiler is asked for that the framework's programs cannot switch on."""
+    if context.profiler is not None and context.profiler not in able:
+        raise BadInput(f"{framework} has no --with {context.profiler}: {why}")
+
+
 def fact(space: SearchSpace, config: Config, name: str, default: Any = None) -> Any:
     """A contract key's value: from the config where the space searches it, else locked."""
     value = config.values.get(name)

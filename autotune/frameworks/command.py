@@ -22,6 +22,7 @@ from autotune.frameworks._placeholders import (
     placeholders,
     written,
 )
+from autotune.frameworks._space import refuse_profiler
 from autotune.logs import LogFormat, format_from_metric
 from autotune.space import Expression, Rule, SearchSpace
 from autotune.trial import Fidelity, Job
@@ -78,6 +79,10 @@ class CommandFramework:
         """The command with its values. An inactive parameter's argument is left out, with the
         flag before it where the value stood alone; so is an environment variable.
         """
+        refuse_profiler(
+            self.name, context, (), "the program is yours, and so is its profiler; write its flag "
+            "into `command` of a copy of the space",
+        )  # fmt: skip
         where = _where(space)
         steps = None if context.fidelity == "target" else context.steps or space.trial.steps
         if context.fidelity == "throughput":

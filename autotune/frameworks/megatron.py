@@ -22,7 +22,7 @@ from autotune.frameworks import _megatron_flags as flags
 from autotune.frameworks._environment import environment_only, read_environment
 from autotune.frameworks._gang import DEFAULT_STEPS, format_of, gang_job
 from autotune.frameworks._megatron_rules import RULES
-from autotune.frameworks._space import need_batch, user_path, where
+from autotune.frameworks._space import need_batch, refuse_profiler, user_path, where
 from autotune.logs import LogFormat
 from autotune.trial import Job
 
@@ -66,6 +66,8 @@ class Megatron:
     def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
         """The job of one config: one process per GPU, or one that simulates all of them."""
         model, runner = _model(space), _runner(space, context)
+        able = () if runner == "simulated" else ("torch", "nsys")
+        refuse_profiler(self.name, context, able, "a simulated cluster has nothing to profile")
         steps = context.steps or space.trial.steps or DEFAULT_STEPS
         values = _values(space, config)
         seq_length = int(str(values.pop("seq_length")))

@@ -23,7 +23,14 @@ from autotune.frameworks import _nemo_config as nemo
 from autotune.frameworks._environment import read_environment
 from autotune.frameworks._gang import format_of, gang_job, steps_of
 from autotune.frameworks._nemo_scripts import launcher_script, sbatch_script
-from autotune.frameworks._space import fact, need_batch, refuse_simulation, refuse_unknown, where
+from autotune.frameworks._space import (
+    fact,
+    need_batch,
+    refuse_profiler,
+    refuse_simulation,
+    refuse_unknown,
+    where,
+)
 from autotune.logs import LogFormat
 from autotune.space.rule import Rule
 from autotune.trial import Job
@@ -99,6 +106,8 @@ def nemo1_settings(space: SearchSpace, config: Config, context: RenderContext) -
             flat[f"model.data.{key}.file_names"] = files
     if files := _files(space, "train_files"):
         flat["model.data.train_ds.concat_sampling_probabilities"] = [1.0 / len(files)] * len(files)
+    if context.profiler == "nsys":
+        flat["model.nsys_profile"] = {"enabled": True, "start_step": 4, "end_step": 5, "ranks": [0]}
     if trial:
         flat |= {
             "trainer.val_check_interval": steps,
@@ -166,6 +175,8 @@ class NeMo:
         """One process per GPU with its YAML or recipe; an export holds the launcher's files too."""
         self._check(space, config)
         refuse_simulation(self.name, context)
+        able = ("nsys",) if _version(space) == 1 else ()
+        refuse_profiler(self.name, context, able, "only NeMo 1 has a key for one, for nsys")
         if _version(space) == 1:
             argv, files = self._nemo1(space, config, context)
         else:

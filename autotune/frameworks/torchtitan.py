@@ -19,6 +19,7 @@ from autotune.frameworks._space import (
     Allowed,
     fact,
     need_batch,
+    refuse_profiler,
     refuse_simulation,
     refuse_unknown,
     user_path,
@@ -191,6 +192,7 @@ class TorchTitan:
         """``python -m torchtitan.train`` once per GPU."""
         refuse_unknown(space, self.name, PARAMETERS, OPTIONS, config)
         refuse_simulation(self.name, context)
+        refuse_profiler(self.name, context, ("torch",), "it opens no capture range for nsys")
         toml = write_toml(tables(space, config, context))
         argv = [context.python, "-m", "torchtitan.train"]
         argv += ["--job.config_file", str(context.trial_dir / CONFIG_FILE)]

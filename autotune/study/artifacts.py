@@ -3,7 +3,8 @@
 Two artifacts a trial: ``trial.md`` (command, environment, rendered files, evidence) and
 ``log.txt`` (the end of what its ranks wrote), uploaded before the trial is told so that nobody
 sees an outcome without its proof. Their ids follow from study, trial and name: a controller
-that died between upload and tell uploads the same again, not twice.
+that died between upload and tell uploads the same again, not twice. What `autotune profile`
+leaves is an artifact of the study.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotune.study.paths import TrialPaths, make_private_folder, read_json, write_atomically
+from autotune.study.storage import storage_errors
 from autotune.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -46,13 +48,30 @@ def keep_artifacts(study: Study, record: TrialRecord, attempt: int) -> None:
         identity = str(uuid.uuid5(uuid.NAMESPACE_URL, key))
         write_atomically(study.paths.artifacts / identity, text, durable=False)
         kind = "text/markdown" if name.endswith(".md") else "text/plain"
-        meta = {
-            "artifact_id": identity,
-            "filename": name,
-            "mimetype": f"{kind}; charset=utf-8",
-            "encoding": None,
-        }
-        study.set_system_attribute(record.number, PREFIX + identity, json.dumps(meta))
+        told = _told(identity, name, f"{kind}; charset=utf-8")
+        study.set_system_attribute(record.number, PREFIX + identity, told)
+
+
+def keep_profile(study: Study, name: str, path: Path) -> None:
+    """Register a profiler's file with the study; its trial was told and takes no more.
+
+    Raises StorageAway or InfrastructureError (disk).
+    """
+    make_private_folder(study.paths.artifacts)
+    identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{study.settings.get('name')}/{name}"))
+    kept = study.paths.artifacts / identity
+    with storage_errors(study.url):
+        kept.unlink(missing_ok=True)
+        os.link(path, kept)
+        told = _told(identity, name, "application/octet-stream")
+        study.storage.set_study_system_attr(study.study_id, PREFIX + identity, told)
+
+
+def _told(identity: str, name: str, kind: str) -> str:
+    """What optuna-dashboard wants to know of an artifact."""
+    return json.dumps(
+        {"artifact_id": identity, "filename": name, "mimetype": kind, "encoding": None}
+    )
 
 
 def trial_document(record: TrialRecord, paths: TrialPaths) -> str:

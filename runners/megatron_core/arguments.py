@@ -20,7 +20,6 @@ CANNOT = {
     "data_path": "this runner trains on mock tokens (--mock-data)",
     "load": "checkpoints need megatron.training",
     "save": "checkpoints need megatron.training",
-    "profile": "the profiler is part of megatron.training",
 }
 """Flags that are refused when given, with the reason."""
 

@@ -20,6 +20,7 @@ import resource
 import sys
 import time
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from megatron_text import lines
+from sft_data.profiling import step_profiler
 
 from megatron_core.arguments import arguments
 
@@ -143,7 +145,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     run = get_forward_backward_func()
     is_last = torch.distributed.get_rank() == args.world_size - 1
     began = time.perf_counter()
-    for step in range(1, args.train_iters + 1):
+    for step in profiled(args, range(1, args.train_iters + 1)):
         for chunk in chunks:
             chunk.zero_grad_buffer()
         optimizer.zero_grad()
@@ -167,6 +169,16 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
             print(line, flush=True)
         if step <= 2:
             report_memory(device, step)
+
+
+def profiled(args: argparse.Namespace, steps: Iterable[int]) -> Iterator[int]:
+    """The steps; those that `--profile` asks for under its profiler, on every rank."""
+    kind = ("torch" if args.use_pytorch_profiler else "nsys") if args.profile else None
+    folder = Path(args.tensorboard_dir or "profile")
+    with step_profiler(kind, folder, torch.distributed.get_rank()) as after_step:
+        for step in steps:
+            yield step
+            after_step()
 
 
 def main() -> None:

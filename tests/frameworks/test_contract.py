@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -140,3 +141,20 @@ def test_the_baseline_is_legal(name):
     framework = get_framework(space.frameworks[0])
     legal = build_legal_set(space, framework.rules(space))
     assert legal.find(space.baseline) is not None, legal.why_illegal(space.baseline)
+
+
+@pytest.mark.parametrize("tool", ["torch", "nsys"])
+@pytest.mark.parametrize("name", SPACES)
+def test_a_profiler_is_switched_on_or_refused(name, tool, tmp_path):
+    space = load_space(name)
+    framework = get_framework(space.frameworks[0])
+    config = build_legal_set(space, framework.rules(space)).config(0)
+    plain = context(framework, tmp_path / "t")
+    try:
+        job = framework.render(space, config, replace(plain, profiler=tool))
+    except BadInput as refusal:
+        assert f"{framework.name} has no --with {tool}" in str(refusal)
+    else:
+        before = framework.render(space, config, plain)
+        assert (job.argv[0] == "nsys") == (tool == "nsys")
+        assert ({*job.argv} - {*before.argv}) or job.files != before.files

@@ -24,12 +24,16 @@ def profile(
     tool: Annotated[str, typer.Option("--with", help="torch or nsys.")] = "torch",
     storage: Storage = None,
 ) -> None:
-    """Profile a config; the files stay in the study's folder. Nothing is told to the study."""
+    """Profile a config; the traces stay in the study's folder, as artifacts of the study.
+
+    No figure of the run counts.
+    """
     from autotune.controller import Options, prepare_space
     from autotune.controller.one_off import run_job
     from autotune.controller.standing import result
     from autotune.controller.write_job import write_job
     from autotune.space import load_space
+    from autotune.study.artifacts import keep_profile
 
     opened = open_study(study, storage)
     number = trial
@@ -50,10 +54,14 @@ def profile(
     write_job(job, paths)
     print(f"profiling trial {number} with {tool} ...", file=sys.stderr)
     status = run_job(setting.launcher, job, paths.folder)
-    for path in sorted(found for found in paths.folder.rglob("*") if _is_profile(found)):
+    found = sorted(path for path in paths.folder.rglob("*") if _is_profile(path))
+    for path in found:
         print(path)
+        keep_profile(opened, f"trial {number} {path.name}", path)
     if status.deadline_hit or any(rank.code != 0 for rank in status.exits):
         raise BadInput(f"the profiled run failed ({status.detail}); its logs are in {paths.logs}")
+    if not found:
+        raise BadInput(f"the run ended well but left no trace; its logs are in {paths.logs}")
 
 
 PROFILES = (".json.gz", ".pt.trace.json", "trace.json", ".nsys-rep", ".txt", ".chrome.json")
