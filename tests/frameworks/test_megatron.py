@@ -265,10 +265,10 @@ def test_sgd_is_never_sharded():
 
 
 def test_profilers_are_asked_for_by_their_own_flags(tmp_path):
-    space, config = small(), Config({"micro_batch_size": 1})
-    torch_job = MEGATRON.render(space, config, trial(tmp_path, profiler="torch"))
+    space, config = load_space("tiny_megatron_core"), Config({"micro_batch_size": 1})
+    torch_job = MEGATRON.render(space, config, RenderContext(tmp_path, profiler="torch"))
     assert "--use-pytorch-profiler" in torch_job.argv
-    nsys = MEGATRON.render(space, config, trial(tmp_path, profiler="nsys"))
+    nsys = MEGATRON.render(space, config, RenderContext(tmp_path, profiler="nsys"))
     assert nsys.argv[:2] == ("nsys", "profile") and "--profile" in nsys.argv
     assert MEGATRON.read_back(space, nsys)["micro_batch_size"] == 1
 
