@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -21,37 +21,58 @@ class Place(NamedTuple):
 class Cut:
     """Where the figures of all lines of one shape stand; made from one such line.
 
-    Whether a number is written as `float` reads it is the same for all of them.
+    How a number is written, and whether it is one, is the same for all of them.
     """
 
-    def __init__(self, places: Collection[Place], line: str) -> None:
-        plain = [one for one in places if _is_plain(line[one.begin : one.end])]
-        self._odd = [one for one in places if one not in plain]
-        self._fields = [one.field for one in plain]
-        self._scaled = [(one.field, one.factor) for one in plain if one.factor != 1.0]
-        slices = [slice(one.begin, one.end) for one in plain]
+    def __init__(self, places: Iterable[Place], line: str) -> None:
+        read = [(one, _reader(line[one.begin : one.end])) for one in places]
+        known = [(one, reader) for one, reader in read if reader is not None]
+        self.fields = tuple(one.field for one, _ in known)
+        self._readers = tuple(reader for _, reader in known)
+        self._plain = all(reader is float for reader in self._readers)
+        self._scaled = [(at, one.factor) for at, (one, _) in enumerate(known) if one.factor != 1.0]
+        slices = [slice(one.begin, one.end) for one, _ in known]
         self._texts: Callable[[str], Any] = itemgetter(*slices) if slices else _nothing
         self._only = len(slices) == 1
 
-    def figures(self, line: str) -> dict[str, float]:
-        """The line's figures in the units of `StepSample`."""
+    def values(self, line: str) -> list[float]:
+        """The line's figures in the units of `StepSample`, in the order of `fields`."""
         texts = self._texts(line)
-        found = dict(zip(self._fields, map(float, (texts,) if self._only else texts), strict=False))
-        for field, factor in self._scaled:
-            found[field] *= factor
-        for one in self._odd:
-            value = read_number(line[one.begin : one.end])
-            if value is not None:
-                found[one.field] = value * one.factor
-        return found
+        if self._only:
+            texts = (texts,)
+        if self._plain:
+            values = list(map(float, texts))
+        else:
+            values = [read(text) for read, text in zip(self._readers, texts, strict=True)]
+        for at, factor in self._scaled:
+            values[at] *= factor
+        return values
+
+    def figures(self, line: str) -> dict[str, float]:
+        """The line's figures by field."""
+        return dict(zip(self.fields, self.values(line), strict=True))
 
 
-def _is_plain(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _reader(text: str) -> Callable[[str], float] | None:
+    """What reads numbers that are written like this one; None where it is no number."""
+    for reader in (float, _separated, _suffixed):
+        try:
+            reader(text)
+        except ValueError:
+            continue
+        return reader
+    return None
+
+
+def _separated(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def _suffixed(text: str) -> float:
+    value = read_number(text)
+    if value is None:
+        raise ValueError(text)
+    return value
 
 
 def _nothing(_line: str) -> tuple[str, ...]:

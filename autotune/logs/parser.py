@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from autotune.logs.cut import Cut, Place
 from autotune.logs.format import UNITS, LinePattern, LogFormat
 from autotune.logs.prefix import find_rank
-from autotune.logs.samples import to_sample
+from autotune.logs.samples import Stencil, stencil_for, to_sample
 from autotune.logs.shape import MAX_CACHED_LINE, MAX_SHAPES, shape_of, shorten
 from autotune.logs.tally import is_measured
 from autotune.trial import StepSample
@@ -40,6 +40,7 @@ class Plan:
     complete: bool
     rank: tuple[int, int] | None
     cut: Cut
+    stencil: Stencil | None
 
 
 @dataclass
@@ -122,7 +123,10 @@ class Parser:
 
     def holds(self, rank: int) -> bool:
         """Whether the next line of a rank's file may belong to the step before it."""
-        return bool(self._holding) and any(rank in one.held for one in self._holding)
+        for one in self._holding:  # noqa: SIM110 - asked twice a line
+            if rank in one.held:
+                return True
+        return False
 
     def finish(self) -> list[StepSample]:
         """What was still held open when the log ended."""
@@ -142,17 +146,21 @@ class Parser:
 
     def take(self, plan: Plan, line: str, arrival_s: float, stream: int) -> list[StepSample]:
         """The samples of a line whose figures stand where the plan says; see `plans`."""
-        samples: list[StepSample] = []
-        self.matched = plan.table.format.name
+        one, stencil = plan.table, plan.stencil
+        self.matched = one.format.name
         rank = stream if plan.rank is None else int(line[plan.rank[0] : plan.rank[1]])
+        if stencil is not None and not one.held and self._believes(one):
+            sample = stencil.sample(line, rank, arrival_s)
+            _remember(one.last_step, stream, sample.step or 0)
+            return [sample]
         figures = plan.cut.figures(line)
         if not plan.opens:
-            samples += self._release(plan.table, stream)
-            _place_beside(figures, plan.table.last_step, stream)
-            return samples + self._sample(plan.table, figures, rank, arrival_s)
-        if plan.table.format.lock is not None and not _locked(plan.table, stream, figures):
-            return samples
-        return samples + self._open(plan, line, figures, rank, arrival_s, stream)
+            samples = self._release(one, stream)
+            _place_beside(figures, one.last_step, stream)
+            return samples + self._sample(one, figures, rank, arrival_s)
+        if one.format.lock is not None and not _locked(one, stream, figures):
+            return []
+        return self._open(plan, line, figures, rank, arrival_s, stream)
 
     def _plan(self, line: str) -> Plan | None:
         if self._by_user or len(line) > MAX_CACHED_LINE:
@@ -180,7 +188,9 @@ class Parser:
             elif not _find(one.beside, text, start, places):
                 continue
             complete = one.complete is None or one.complete.search(text) is not None
-            return Plan(one, opens, complete, rank, Cut(places.values(), line))
+            whole = opens and complete and one.format.lock is None
+            stencil = stencil_for(places.values(), line) if whole else None
+            return Plan(one, opens, complete, rank, Cut(places.values(), line), stencil)
         return None
 
     def _open(
@@ -235,9 +245,9 @@ class Parser:
         sample, note = to_sample(figures, rank, arrival_s)
         if note is not None and len(self.notes) < MAX_NOTES:
             self.notes.append(note)
-        leader = self._leader
-        if leader is one or len(self._tables) == 1:
+        if self._believes(one):
             return [sample]
+        leader = self._leader
         if leader is not None and leader.format.precedence < one.format.precedence:
             step = leader.last_step.get(rank, next(iter(leader.last_step.values()), None))
             return [_beside_the_leader(sample, None if step is None else int(step))]
@@ -247,6 +257,10 @@ class Parser:
                 self._tables = [table for table in self._tables if not table.format.fallback]
                 self.plans = {}
         return [sample]
+
+    def _believes(self, one: _Table) -> bool:
+        """Whether the format's samples count as they are."""
+        return self._leader is one or len(self._tables) == 1
 
 
 def _find(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
+from autotune.logs.cut import Cut, Place
 from autotune.logs.format import UNITS
 from autotune.trial import StepSample
 
@@ -15,6 +17,8 @@ _SILENT: dict[str, Any] = dict(StepSample().__dict__)
 dataclass sets field by field, which took a third of the time of reading a log."""
 
 _FIELDS = frozenset(field for field, _ in UNITS.values()) - {"step"}
+_NEVER_NEGATIVE = ("mfu", "seconds")
+_SKIPPED = "skipped_iterations"
 
 
 def to_sample(
@@ -35,15 +39,57 @@ def to_sample(
     for name, value in figures.items():
         if name not in _FIELDS:
             extra[name] = value
-        elif value >= 0.0 or name not in ("mfu", "seconds"):
+        elif value >= 0.0 or name not in _NEVER_NEGATIVE:
             told[name] = value
     step = extra.pop("step", math.nan)
     told["step"] = int(step) if math.isfinite(step) else None
-    told["skipped"] = extra.pop("skipped_iterations", 0.0) > 0.0 and told["loss"] is None
+    told["skipped"] = extra.pop(_SKIPPED, 0.0) > 0.0 and told["loss"] is None
     told["rank"], told["arrival_s"], told["extra"] = rank, arrival_s, extra
+    return _made_of(told), note
+
+
+class Stencil:
+    """Makes the samples of all lines of one shape, where nothing is to be put right in them."""
+
+    def __init__(self, places: Collection[Place], line: str) -> None:
+        told = [one for one in places if one.field in _FIELDS or one.field == "step"]
+        extra = [one for one in places if one not in told and one.field != _SKIPPED]
+        self._cut = Cut([*told, *extra], line)
+        self._told = self._cut.fields[: len(told)]
+        self._extra = self._cut.fields[len(told) :]
+
+    def sample(self, line: str, rank: int, arrival_s: float) -> StepSample:
+        """What `to_sample` gives for the line's figures."""
+        values = self._cut.values(line)
+        told = _SILENT.copy()
+        told.update(zip(self._told, values, strict=False))
+        told["step"] = int(told["step"])
+        told["rank"], told["arrival_s"] = rank, arrival_s
+        told["extra"] = dict(zip(self._extra, values[len(self._told) :], strict=True))
+        return _made_of(told)
+
+
+def stencil_for(places: Collection[Place], line: str) -> Stencil | None:
+    """The stencil for lines of this one's shape; None where `to_sample` has to look at each.
+
+    The shape tells which figures there are, which are negative or not finite: all but their
+    digits.
+    """
+    figures = Cut(places, line).figures(line)
+    looked_at = {"steps_per_s", "samples_per_s"} | ({_SKIPPED} if "loss" not in figures else set())
+    if len(figures) < len(places) or looked_at & set(figures):
+        return None
+    if not math.isfinite(figures.get("step", math.nan)):
+        return None
+    if not all(figures.get(name, 0.0) >= 0.0 for name in _NEVER_NEGATIVE):
+        return None
+    return Stencil(places, line)
+
+
+def _made_of(told: dict[str, Any]) -> StepSample:
     sample = object.__new__(StepSample)
     object.__setattr__(sample, "__dict__", told)
-    return sample, note
+    return sample
 
 
 def _check_rate(figures: dict[str, float]) -> str | None:

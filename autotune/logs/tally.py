@@ -28,17 +28,20 @@ class SampleTally:
 
     def feed(self, sample: StepSample) -> None:
         """Adds one sample, of any rank."""
-        if sample.step is not None and (self.last_step is None or sample.step > self.last_step):
-            self.last_step = sample.step
-        if sample.loss is not None:
-            self._feed_loss(sample.loss, sample.arrival_s)
+        step, loss, arrival_s = sample.step, sample.loss, sample.arrival_s
+        if step is not None and (self.last_step is None or step > self.last_step):
+            self.last_step = step
+        if loss is not None:
+            self._feed_loss(loss, arrival_s)
         self._check(sample)
         measured = is_measured(sample)
-        if (measured or sample.loss is not None) and self._is_new(self._last_told, sample):
-            self._recent.append((sample.arrival_s, sample.rank))
+        if not measured and loss is None:
+            return
+        if self._is_new(self._last_told, sample):
+            self._recent.append((arrival_s, sample.rank))
         if measured and self._is_new(self._last_measured, sample):
             self._counts[sample.rank] = self._counts.get(sample.rank, 0) + 1
-            self.last_arrival_s = sample.arrival_s
+            self.last_arrival_s = arrival_s
 
     @property
     def measured(self) -> int:
@@ -80,10 +83,6 @@ class SampleTally:
             value = told[name]
             if value is not None and not 0.0 < value < math.inf:
                 self.implausible.append(f"{name} of {value:g}")
-        if sample.seconds is not None and not (
-            math.isfinite(sample.seconds) and sample.seconds > 0
-        ):
-            self.implausible.append(f"step time of {sample.seconds:g} s")
 
 
 def is_measured(sample: StepSample) -> bool:
