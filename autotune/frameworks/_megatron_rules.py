@@ -84,6 +84,10 @@ _SEQUENCE = (
         "all-to-all context parallelism splits the heads over its ranks (attention refuses else)",
     ),
     (
+        f"{_CP} > 1 or cp_comm_type is None or cp_comm_type == 'p2p'",
+        "with one context-parallel rank nothing is exchanged",
+    ),
+    (
         f"{_off('tp_comm_overlap')} or {_on('sequence_parallel')}",
         "tensor-parallel communication overlaps with GEMMs only under sequence parallelism",
     ),
@@ -149,6 +153,12 @@ _OPTIMIZER = (
 
 _EXPERTS = (
     (f"num_experts is not None or {_EP} == 1", "expert parallelism needs experts"),
+    (
+        f"num_experts is not None or (expert_tensor_parallel_size is None"
+        f" and {_off('moe_permute_fusion')} and (moe_token_dispatcher_type is None"
+        " or moe_token_dispatcher_type == 'allgather'))",
+        "a dense model has no experts to split, permute or dispatch",
+    ),
     (
         f"num_experts is None or num_experts % {_EP} == 0",
         "expert parallelism gives every rank the same number of experts",

@@ -37,6 +37,10 @@ PARAMETERS: Mapping[str, Allowed] = {
     "torch_compile_mode": str,
     "padding": ("longest", "max_length"),
 }
+RULES = tuple(
+    (f"{name} is None or (torch_compile is not None and torch_compile)", "nothing is compiled")
+    for name in ("torch_compile_backend", "torch_compile_mode")
+)
 OPTIONS = ("model_path", "tokenizer", "data", "save", "train_steps")
 DEFAULT_SEQ_LENGTH = 512
 MODEL_FILE = "model/config.json"

@@ -93,10 +93,10 @@ class Accelerate:
         return "throughput" if space.objective.metric == "time_to_target_s" else "full"
 
     def rules(self, space: SearchSpace) -> tuple[Rule, ...]:
-        """None of its own: replicas are all that is laid out here."""
+        """What the runner would ignore: replicas are all that is laid out here."""
         refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
         need_batch(space)
-        return ()
+        return tuple(Rule(expression, reason, self.name) for expression, reason in sft.RULES)
 
     def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
         """One process per rank, or `accelerate launch` for an export on one node."""

@@ -8,7 +8,7 @@ SamplesPerSec, which is too high by the AutoTP size: the runner prints true toke
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from autotune.config import Config, ParameterValue
@@ -147,6 +147,17 @@ def _with_users_keys(space: SearchSpace, ours: dict[str, Any]) -> dict[str, Any]
     return {**ours, **extra}
 
 
+def _ignored(zero: str) -> Iterator[tuple[str, str]]:
+    """Rules for keys that DeepSpeed reads and ignores at some stages."""
+    for name, kind in ZERO_KEYS.items():
+        if name.startswith("stage3_"):
+            yield f"{name} is None or {zero} == 3", "only ZeRO-3 gathers parameters"
+        elif kind is bool:
+            yield f"not {name} or {zero} >= 1", "ZeRO-0 ignores it"
+        elif name != "zero_stage":
+            yield f"{name} is None or {zero} >= 1", "ZeRO-0 ignores it: when: zero_stage >= 1"
+
+
 def _refuse_inflated_metric(space: SearchSpace) -> None:
     """BadInput where AutoTP would be ranked by DeepSpeed's own samples per second."""
     sizes = space.choices.get("tensor_model_parallel_size", ())
@@ -174,6 +185,8 @@ class DeepSpeed:
             (f"{zero} < 3 or tensor_model_parallel_size == 1", "AutoTP is off under ZeRO-3"),
             (f"not offload_optimizer or {zero} >= 1", "optimizer offload needs ZeRO-1 or more"),
             (f"not offload_param or {zero} == 3", "parameter offload needs ZeRO-3"),
+            *_ignored(zero),
+            *sft.RULES,
         ]
         if space.model is not None:
             rules.append(

@@ -47,6 +47,8 @@ SHAPE_FLAGS = (
     "vocab_size",
     "rotary_base",
 )
+UNUSUAL = ("num_experts", "kv_lora_rank")
+"""Sizes of a model that a program without a flag of that name does not build."""
 CACHE_FOLDER = "torchinductor_cache"
 
 
@@ -60,6 +62,7 @@ class TorchFramework:
         runner = Runner.of(space)
         allowed = runner.allowed
         refuse_unknown(space, self.name, allowed, OPTIONS)
+        runner.refuse_other_models(space)
         for name, value in _fixed(space).items():
             if name in space.parameters:
                 raise BadInput(
@@ -115,6 +118,7 @@ class Runner:
     program: Path
     flags: Mapping[str, Any]
     rules: Sequence[Mapping[str, str]]
+    builds: Mapping[str, Mapping[str, ParameterValue]]
 
     @classmethod
     def of(cls, space: SearchSpace) -> Runner:
@@ -141,12 +145,28 @@ class Runner:
         }
         return {"optimizer": OPTIMIZERS, **kinds}
 
+    def refuse_other_models(self, space: SearchSpace) -> None:
+        """BadInput when the space's model is not of the kind that the program builds."""
+        if space.model is None:
+            return
+        fixed = dict(self.builds.get(self.program.parent.name, {}))
+        fixed |= {name: None for name in UNUSUAL if name not in self.flags}
+        for name, built in fixed.items():
+            wanted = getattr(space.model, name)
+            if wanted != built:
+                raise BadInput(
+                    f"{where(space)}: model {space.model.name}: {name} is {wanted}, and "
+                    f"{self.program} builds {built if built is not None else 'none'}"
+                )
+
 
 @lru_cache(maxsize=8)
-def _read_flags(path: Path, _: int) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _read_flags(
+    path: Path, _: int
+) -> tuple[dict[str, Any], list[dict[str, str]], dict[str, dict[str, ParameterValue]]]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return dict(data["flags"]), list(data.get("rules", ()))
+        return dict(data["flags"]), list(data.get("rules", ())), dict(data.get("builds", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: not a list of flags: {error!r}") from error
 

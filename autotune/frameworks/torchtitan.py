@@ -180,6 +180,10 @@ class TorchTitan:
             ("pipeline_schedule is None or pipeline_model_parallel_size > 1", "no stages"),
             ("data_parallel_size % data_parallel_replicate_size == 0", "replicas of equal shards"),
             ("pipeline_model_parallel_size <= num_layers", "a stage holds a layer"),
+            ("expert_model_parallel_size == 1 or (num_experts is not None"
+             " and num_experts % expert_model_parallel_size == 0)", "ranks share experts evenly"),
+            ("selective_ac_option is None or (recompute_granularity is not None"
+             " and recompute_granularity == 'selective')", "other modes ignore it"),
             ("precision != 'fp8' or gpu_has_fp8", "the GPU has no FP8 products"),
             ("pipeline_model_parallel_size == 1 or gradient_accumulation_steps"
              " % pipeline_model_parallel_size == 0", "stages take turns in whole rounds"),

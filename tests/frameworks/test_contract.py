@@ -22,7 +22,14 @@ from autotune import content
 from autotune.config import Config
 from autotune.errors import BadInput
 from autotune.frameworks import Framework, RenderContext, framework_names, get_framework
-from autotune.space import LegalSet, SearchSpace, build_legal_set, list_spaces, load_space
+from autotune.space import (
+    Expression,
+    LegalSet,
+    SearchSpace,
+    build_legal_set,
+    list_spaces,
+    load_space,
+)
 from autotune.space.column import Array
 
 MOST = int(os.environ.get("AUTOTUNE_TEST_CORNERS", "10000"))
@@ -158,3 +165,38 @@ def test_a_profiler_is_switched_on_or_refused(name, tool, tmp_path):
         before = framework.render(space, config, plain)
         assert (job.argv[0] == "nsys") == (tool == "nsys")
         assert ({*job.argv} - {*before.argv}) or job.files != before.files
+
+
+EXPERTS = "expert_model_parallel_size > 1"
+IGNORED = [
+    (
+        "llama1b_deepspeed",
+        "overlap_comm={values: [false, true]}",
+        "overlap_comm and zero_stage == 0",
+    ),
+    ("llama1b_deepspeed", "torch_compile_backend={values: [inductor]}", "not torch_compile"),
+    ("llama8b_tp_pp", "cp_comm_type={values: [a2a]}", "context_parallel_size == 1"),
+    ("llama8b_tp_pp", "moe_permute_fusion={values: [false, true]}", "moe_permute_fusion"),
+    ("llama8b_torchtitan", "expert_model_parallel_size={values: [1, 2]}", EXPERTS),
+    (
+        "llama8b_torchtitan",
+        'selective_ac_option={values: ["2"]}',
+        "recompute_granularity == 'full'",
+    ),
+    ("gpt_torch", "compile_mode={values: [default]}", "not compile"),
+]
+
+
+@pytest.mark.parametrize(("name", "parameter", "ineffective"), IGNORED)
+def test_a_value_that_its_program_would_ignore_is_illegal(name, parameter, ineffective):
+    """It would be measured, and mean nothing."""
+    space = load_space(name, (f"parameters.{parameter}", "baseline={}"))
+    legal = build_legal_set(space, get_framework(space.frameworks[0]).rules(space))
+    assert not Expression.parse(ineffective).holds(legal._rows()).any()
+
+
+def test_a_model_that_the_program_does_not_build_is_refused():
+    for override in ("model=llama-3.1-8b", "model=mixtral-8x7b"):
+        space = load_space("gpt_torch", (override,))
+        with pytest.raises(BadInput, match=r"gpt_torch/train\.py builds"):
+            get_framework("torch").rules(space)
