@@ -12,7 +12,11 @@ PRECISION = {"bf16": "bf16", "fp16": "fp16", "fp8": "fp8"}
 
 
 class Accelerate:
-    """The exporter ``accelerate``: accelerate_config.yaml, run.sh."""
+    """The exporter ``accelerate``: accelerate_config.yaml, run.sh.
+
+    Several processes on CPUs are started as MULTI_GPU with a variable that keeps them there: of
+    MULTI_CPU on one machine `accelerate launch` starts one.
+    """
 
     name = "accelerate"
     describes = "an accelerate configuration and its start"
@@ -22,22 +26,28 @@ class Accelerate:
         job = winner.job
         rest = _launched.program(winner, self.name)
         several = job.world_size > 1
-        kind = "MULTI_GPU" if job.gpus_per_node else "MULTI_CPU"
+        hardware = winner.space.cluster.hardware
+        on_cpu = not job.gpus_per_node or (hardware is not None and hardware.vendor == "cpu")
+        precision = winner.config.get("precision") or winner.space.contract.precision
         config = {
             "compute_environment": "LOCAL_MACHINE",
-            "distributed_type": kind if several else "NO",
+            "distributed_type": "MULTI_GPU" if several else "NO",
             "machine_rank": 0,
             "num_machines": job.nodes,
             "num_processes": job.world_size,
-            "mixed_precision": PRECISION.get(str(winner.space.contract.precision), "no"),
-            "use_cpu": not job.gpus_per_node,
+            "mixed_precision": PRECISION.get(str(precision), "no"),
+            "use_cpu": on_cpu and not several,
             "rdzv_backend": "static",
             "same_network": True,
             "main_training_function": "main",
         }
-        start = ['"${ACCELERATE:-accelerate}" launch --config_file "$HERE/accelerate_config.yaml"']
+        several_on_cpu = ["export ACCELERATE_USE_CPU=true"] if on_cpu and several else []
+        start = [
+            *several_on_cpu,
+            '"${ACCELERATE:-accelerate}" launch --config_file "$HERE/accelerate_config.yaml"',
+        ]
         if job.nodes > 1:
-            start[0] += (
+            start[-1] += (
                 ' --machine_rank "${NODE_RANK:?set NODE_RANK to the number of this node, from 0}"'
                 ' --main_process_ip "${MASTER_ADDR:?set MASTER_ADDR to the first node}"'
                 ' --main_process_port "${MASTER_PORT:-29500}"'

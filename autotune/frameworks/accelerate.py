@@ -2,9 +2,9 @@
 
 With `objective.metric: time_to_target_s` a run has two fidelities: the throughput over
 `trial.steps` steps, the cheap first look, and all steps until the evaluation loss meets
-`objective.target`. Trials start one process per rank, as every launcher places it and so that
-each rank's end is seen; `accelerate launch` would start ranks of its own below one process a node.
-An export on one node says `accelerate launch`.
+`objective.target`. A job is one process per rank, as every launcher places it and so that each
+rank's end is seen; `accelerate launch` would start ranks of its own below one process a node. It
+is what `autotune export --format accelerate` writes.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Accelerate:
         return tuple(Rule(expression, reason, self.name) for expression, reason in sft.RULES)
 
     def render(self, space: SearchSpace, config: Config, context: RenderContext) -> Job:
-        """One process per rank, or `accelerate launch` for an export on one node."""
+        """One process per rank, with the environment that `accelerate launch` would set."""
         refuse_unknown(space, self.name, PARAMETERS, OPTIONS, config)
         refuse_simulation(self.name, context)
         model, files = sft.model_argument(space, config, context.trial_dir)
@@ -109,21 +109,16 @@ class Accelerate:
             *_numbers(space, config), *self._words(space, config), *stop,
             *sft.runner_arguments(space, config, context),
         ]  # fmt: skip
-        one_node_export = context.purpose == "export" and space.cluster.nodes == 1
-        argv = [context.python, *program]
-        if one_node_export:
-            argv = [context.python, "-m", *self._launch(space, config), *program]
         cpu = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
         return gang_job(
             space,
             config,
             context,
-            argv,
+            [context.python, *program],
             files,
             steps=steps,
             own_env=cpu if sft.on_cpu(space) else {},
             why="the cluster has no accelerator",
-            per="job" if one_node_export else "rank",
         )
 
     def _words(self, space: SearchSpace, config: Config) -> list[str]:
@@ -134,16 +129,6 @@ class Accelerate:
         arguments += ["--param-dtype", dtype] if dtype is not None else []
         if "eval_batch_size" in space.options:
             arguments += ["--eval-batch-size", str(space.options["eval_batch_size"])]
-        return arguments
-
-    def _launch(self, space: SearchSpace, config: Config) -> list[str]:
-        precision = MIXED_PRECISION[str(fact(space, config, "precision", "fp32"))]
-        ranks = space.cluster.world_size
-        arguments = ["accelerate.commands.launch", "--num_machines", "1"]
-        arguments += ["--num_processes", str(ranks), "--mixed_precision", precision]
-        arguments += ["--dynamo_backend", "no"]
-        if ranks > 1:
-            arguments.append("--multi_gpu" if not sft.on_cpu(space) else "--cpu")
         return arguments
 
     def log_format(self, space: SearchSpace) -> LogFormat:

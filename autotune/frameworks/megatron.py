@@ -135,7 +135,8 @@ class Megatron:
             f"Convert {source} to TP {tensor}, PP {pipeline} first, in the Megatron-LM checkout: "
             "python tools/checkpoint/convert.py --model-type GPT --loader mcore --saver mcore "
             f"--target-tensor-parallel-size {tensor} --target-pipeline-parallel-size {pipeline} "
-            f"--load-dir {source} --save-dir {source}_tp{tensor}_pp{pipeline}"
+            f"--load-dir {source} --save-dir {source}_tp{tensor}_pp{pipeline}; then give the "
+            f"script --load {source}_tp{tensor}_pp{pipeline}"
         )
 
 

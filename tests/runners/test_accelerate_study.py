@@ -50,6 +50,6 @@ def test_throughput_first_then_seeds_to_the_target_loss(cli: Cli) -> None:
     assert (best["metric"], best["seeds"], best["seeds_reached"]) == ("time_to_target_s", 2, 2)
     assert best["without_opt_ins"]["params"]["global_batch_size"] == 16
 
-    cli("export", "t", "--format", "bash", "-o", "winner")
+    cli("export", "t", "--format", "accelerate", "-o", "winner")
     script = (cli.folder / "winner" / "run.sh").read_text()
-    assert "accelerate.commands.launch" in script and "--target-loss" in script
+    assert "launch --config_file" in script and "--target-loss" in script

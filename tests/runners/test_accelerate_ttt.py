@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 pytest.importorskip("accelerate")
 
 from autotune.config import Config
+from autotune.export import Winner, write_export
 from autotune.frameworks import RenderContext, get_framework
 from autotune.logs import Parser
 from autotune.space import SearchSpace, build_legal_set, parse_space
@@ -86,9 +90,22 @@ def test_micro_batch_and_checkpointing_do_not_change_what_is_learned(
     assert losses[0] == pytest.approx(losses[1], abs=2e-5)
 
 
-def test_an_export_starts_through_accelerate_launch(run_job: RunJob, tmp_path: Path) -> None:
-    one = parse_space(SPACE, overrides=["cluster.gpus_per_node=1"])
-    context = RenderContext(tmp_path, steps=2, purpose="export")
-    job = ACCELERATE.render(one, _config(one), context)
-    assert job.argv[1:3] == ("-m", "accelerate.commands.launch")
-    assert len(_samples(one, run_job(job, tmp_path))) == 2
+def test_accelerate_launch_starts_every_rank_of_an_export(
+    space: SearchSpace, run_job: RunJob, tmp_path: Path
+) -> None:
+    """With one rank missing the batches, and so the losses, would be others."""
+    config, folder = _config(space), tmp_path / "exported"
+    exported = RenderContext(folder, steps=2, purpose="export")
+    job = ACCELERATE.render(space, config, exported)
+    facts = {"study": "s", "trial": 1, "figure": "1 s", "simulated": False}
+    write_export("accelerate", Winner(space, config, job, folder, facts))
+    launch = str(Path(sys.executable).with_name("accelerate"))
+    said = subprocess.run(
+        [folder / "run.sh"],
+        env={**os.environ, "ACCELERATE": launch},
+        capture_output=True, text=True, timeout=240, check=True,
+    ).stdout  # fmt: skip
+    job = ACCELERATE.render(space, config, RenderContext(tmp_path, steps=2))
+    trial = _samples(space, run_job(job, tmp_path))
+    losses = [[s.loss for s in samples] for samples in (_samples(space, said), trial)]
+    assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], abs=2e-5)
