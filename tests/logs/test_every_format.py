@@ -26,7 +26,8 @@ LINES = {
     "tqdm": "train:  {n}%|█▏  | {n}/100 [00:0{n}<00:48,  2.0{n}s/it, loss={n}.5]",
     "torchtune": "1|{n}|Loss: {n}.5:   1%|▎  | {n}/100 [00:0{n}<00:48,  2.0{n}s/it]",
     "maxtext": "completed step: {n}, seconds: 0.50{n}, TFLOP/s/device: 90.1, loss: {n}.5",
-    "fairseq": '{{"epoch": 1, "loss": "{n}.5", "wps": "410{n}.5", "num_updates": "{n}", "lr": "1"}}',
+    "fairseq": '{{"epoch": 1, "loss": "{n}.5", "wps": "410{n}.5", "num_updates": "{n}", '
+    '"lr": "1"}}',
     "sft": "step {n}/9 | loss {n}.5 | step_time_s 0.50{n} | tokens 512 | tokens_per_s 1024.0 | "
     "memory_gib 1.5",
     "generic": "step {n} loss {n}.5 step time 0.50{n} s",

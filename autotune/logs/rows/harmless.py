@@ -21,6 +21,7 @@ HARMLESS = (
         r"^\s*(?:#|//|\$|>>>|if\b|except\b|raise\b)[^:]*(?:out of memory" r"|outofmemory)",
     ),
     Row(None, "nan iterations"),
+    Row(None, "+ ", r"^\++ \w"),
     Row(None, ".cpp:", r"^(?:\[\w+\]: ?)?\[[wi]\d* ?[\d:. ]*\S+\.cpp:"),
     Row(None, "processgroupnccl", r"initialization|environments|options|thread started"),
     Row(None, "couldn't chdir"),

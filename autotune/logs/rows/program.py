@@ -201,6 +201,7 @@ CRASHES = (
     Row("crash", "exception ignored"),
     Row("died", "died from signal"),
     Row("died", "unhandled exception"),
+    Row("died", "wandb: waiting", r"\(failed \d+\)"),
     Row("died", "container start failed"),
     Row(
         "died",
