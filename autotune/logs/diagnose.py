@@ -51,7 +51,7 @@ def diagnose(
     if ended is not None:
         return ended
     if not stopped_early and not clean:
-        return _judge_exit(bad, found, tally, min_steps, full)
+        return _judge_exit(bad, found or _buried(evidence, bad), tally, min_steps, full)
     if found is not None and (stopped_early or (found.kind == "crash" and not full)):
         return to_diagnosis(found)
     return _judge_figures(tally, min_steps)
@@ -81,6 +81,16 @@ def _decisive(
         return found
     before = ended_at_s is not None and found.told()[0][0] < ended_at_s
     return found if before else None
+
+
+def _buried(evidence: EvidenceCollector, bad: list[RankExit]) -> Finding | None:
+    """A traceback that steps follow, of a program that ended by an error of its own.
+
+    What it still held of its standard output comes after the traceback, and looks as if it had
+    gone on.
+    """
+    ended_itself = bool(bad) and all(one.code is not None and one.code < 128 for one in bad)
+    return evidence.decisive() if ended_itself and "died" in evidence.findings else None
 
 
 def _how_it_ended(status: GangStatus, hung: bool, stopped_early: bool) -> Diagnosis | None:

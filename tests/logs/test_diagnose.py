@@ -62,6 +62,13 @@ def test_caught_oom_is_forgiven() -> None:
     assert judge(died(1), lines=((3.5, OOM),)).outcome is Outcome.CRASH
 
 
+def test_steps_flushed_after_the_traceback_do_not_hide_the_cause() -> None:
+    raised = ((3.4, "Traceback (most recent call last):"), (3.5, OOM))
+    assert judge(died(1), lines=raised).outcome is Outcome.OOM_GPU
+    assert judge(died(None, signal.SIGKILL), lines=raised).outcome is Outcome.CRASH
+    assert judge(DONE, lines=raised).outcome is Outcome.OK
+
+
 def test_one_last_line_of_another_rank_does_not_forgive_an_oom() -> None:
     assert judge(died(1), lines=((9.5, OOM),)).outcome is Outcome.OOM_GPU
 

@@ -13,9 +13,11 @@ _SAMPLES = (
 _TOKENS = r"(?:tokens?|toks?|words?)"
 _NOT_A_KEY = r"(?![\"']?\s*[:=]\s*[\"']?\d)"
 _GPU = r"(?:/|[ _]?per[ _]?)(?:gpu|device|chip|rank|accelerator|npu)"
+_STEPS = r"(?:it|iters?|iterations?|steps?|batch(?:es)?)"
 _TIMED = (
-    r"\b(?:step|iter(?:ation)?|batch|train_step|step_time|iteration_time)[ _/]?"
+    r"(?:\b(?:step|iter(?:ation)?|batch|train_step|step_time|iteration_time)[ _/]?"
     r"(?:time|duration|latency|timing)"
+    rf"|\btime(?:/|[ _]per[ _]){_STEPS}\b)"
 )
 _MS = r" ?(?:ms|msec|milliseconds)\b"
 _S = r" ?(?:s|sec|secs|seconds)\b"
@@ -75,20 +77,24 @@ FORMAT = LogFormat(
         inside(
             "",
             rf"(?i:{_TIMED}(?:[ _]?\(?s(?:ec(?:onds)?)?\)?)?{_IS}(?P<step_time_s>{{num}})"
-            rf"(?! ?[mu]s))",
+            rf"(?![\d.]|,\d| ?[mu]s))",
         ),
+        inside("us", rf"(?i:{_TIMED}{_IS}(?P<step_time_us>{{num}}) ?us\b)"),
         inside("", rf"(?i:\b(?:time|dt|took|elapsed){_IS}(?P<step_time_ms>{{num}}){_MS})"),
         inside(
             "", rf"(?i:(?<!total )(?<!total_)\b(?:time|dt|took){_IS}(?P<step_time_s>{{num}}){_S})"
         ),
         inside(
             "/",
-            r"(?P<step_time_s>{num}) ?(?:s|secs?|seconds)/(?:it|iter|iteration|step|batch)\b",
+            rf"(?P<step_time_s>{{num}}) ?(?:s|secs?|seconds)/{_STEPS}\b",
         ),
         inside(
             "ms/",
-            r"(?P<step_time_ms>{num}) ?ms/(?:it|iter|iteration|step|batch)\b",
+            rf"(?P<step_time_ms>{{num}}) ?ms/{_STEPS}\b",
         ),
+        inside("ms", r"[,|(] *(?P<step_time_ms>{num}) ?ms\b"),
+        inside("s", rf"(?i:(?P<steps_per_s>{{num}}) ?{_STEPS}{_RATE_S}{_NOT_A_KEY})"),
+        inside("s", rf"(?i:\b{_STEPS}{_RATE_S}{_IS}(?P<steps_per_s>{{num}}))"),
         inside("", rf"(?i:{_SAMPLES}{_RATE_S}{_IS}(?P<samples_per_s>{_N}))"),
         inside("", rf"(?i:{_TOKENS}{_RATE_S}{_GPU}{_IS}(?P<tokens_per_s_per_gpu>{_N}))"),
         inside("", rf"(?i:{_TOKENS}{_GPU}{_RATE_S}{_IS}(?P<tokens_per_s_per_gpu>{_N}))"),
@@ -113,6 +119,9 @@ FORMAT = LogFormat(
             + _IS
             + r"(?P<tflops_per_gpu>{num}))",
         ),
+        inside("TFLOP", r"(?P<tflops_per_gpu>{num}) ?TFLOP"),
+        inside("MB ", r"(?P<memory_mb>{num}) ?MB (?:peak|max)[ _]mem"),
+        inside("GB ", r"(?P<memory_gb>{num}) ?GB (?:peak|max)[ _]mem"),
         beside(
             "loss",
             r"(?i:\b(?:avg|average|mean|epoch)?[ _]?(?:train|training)[ _]loss"
