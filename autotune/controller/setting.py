@@ -23,7 +23,7 @@ from autotune.errors import BadInput
 from autotune.frameworks import Framework, RenderContext, framework_names, get_framework
 from autotune.launchers import Launcher, get_launcher, room_for
 from autotune.launchers.nvml import read_gpus
-from autotune.search import Proposer, make_proposer
+from autotune.search import Proposer, check_sampler, make_proposer
 from autotune.search.proposal import LegalRows
 from autotune.search.steady import StepLimits, Workload
 from autotune.search.twins import without_twins
@@ -70,8 +70,18 @@ class Setting:
     options: Options
     legal: LegalSet
     launcher: Launcher
-    proposer: Proposer
     cost_model: CostModel | None
+
+    @cached_property
+    def proposer(self) -> Proposer:
+        """What proposes trials; made when first asked for, as only a search needs it."""
+        if self.first_fidelity == "throughput":
+            return without_twins(self.legal, self.legal.baseline, self._propose_from)
+        return self._propose_from(self.legal)
+
+    def _propose_from(self, rows: LegalRows) -> Proposer:
+        options = self.options
+        return make_proposer(options.sampler, self.space, rows, self.cost_model, options.seed)
 
     @property
     def made_smaller(self) -> bool:
@@ -294,22 +304,13 @@ def _without_gpu(options: Any) -> tuple[str, ...]:
 def prepare_space(space: SearchSpace, options: Options) -> Setting:
     """The setting of a space that is loaded already (a resumed study's own copy, say)."""
     launcher = options.launcher or "local"
+    check_sampler(options.sampler)
     legal = build_legal_set(space, framework_rules(space))
     cost_model = CostModel.for_space(space)
     if cost_model is not None and options.warm_start is not None:
         cost_model = replace(cost_model, constants=constants_from(options.warm_start))
-
-    def propose_from(rows: LegalRows) -> Proposer:
-        return make_proposer(options.sampler, space, rows, cost_model, options.seed)
-
-    by_speed = first_fidelity(space) == "throughput"
     setting = Setting(
-        space,
-        options,
-        legal,
-        get_launcher(launcher, dict(options.launcher_options)),
-        without_twins(legal, legal.baseline, propose_from) if by_speed else propose_from(legal),
-        cost_model,
+        space, options, legal, get_launcher(launcher, dict(options.launcher_options)), cost_model
     )
     check_program(setting.baseline_job(), launcher)
     return setting

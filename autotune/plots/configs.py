@@ -112,7 +112,7 @@ def best_configs(story: Story) -> Plot | None:
 def _places(records: Sequence[TrialRecord], name: str) -> dict[str, float]:
     """Where each shown value stands on a parameter's axis: 0 to 1, n/a left of it."""
     values = {record.values.get(name) for record in records} - {None}
-    ordered = sorted(values, key=lambda v: (isinstance(v, str), v if not isinstance(v, str) else 0))
+    ordered = sorted(values, key=lambda v: (isinstance(v, str), v))
     span = max(1, len(ordered) - 1)
     found = {figures.shown(value): at / span for at, value in enumerate(ordered)}
     return {**found, figures.shown(None): NOT_THERE}

@@ -15,6 +15,7 @@ from autotune.controller.fingerprint import described, machines_of
 from autotune.controller.ladder import Measured, kept_ladder, measured
 from autotune.controller.setting import Options, Setting, prepare_space
 from autotune.controller.standing import Result, Standing, result, standings
+from autotune.costmodel.table import Costs
 from autotune.errors import AutotuneError
 from autotune.space import LegalSet, load_space
 from autotune.study.record import Study
@@ -40,13 +41,19 @@ class MemoryMap:
 
     def cells(self, first: str, second: str) -> dict[tuple[str, str], tuple[int, int]]:
         """Legal configs and how many of them are likely to fit, by two parameters' values."""
-        columns = [self.rows.codes[:, list(self.rows.names).index(n)] for n in (first, second)]
-        pairs, inverse = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-        counts = np.bincount(inverse.ravel())
-        fits = np.bincount(inverse.ravel(), weights=self.likely).astype(int)
+        names = list(self.rows.names)
+        a, b = (
+            self.rows.codes[:, names.index(name)].astype(np.intp) + 1 for name in (first, second)
+        )
+        width = int(b.max(initial=0)) + 1
+        counts = np.bincount(a * width + b)
+        fits = np.bincount(a * width + b, weights=self.likely)
         return {
-            (self._shown(first, a), self._shown(second, b)): (int(count), int(fit))
-            for (a, b), count, fit in zip(pairs, counts, fits, strict=True)
+            (self._shown(first, cell // width - 1), self._shown(second, cell % width - 1)): (
+                int(counts[cell]),
+                int(fits[cell]),
+            )
+            for cell in np.flatnonzero(counts).tolist()
         }
 
     def _shown(self, name: str, code: int) -> str:
@@ -142,11 +149,11 @@ def story_of(study: Study) -> Story:
     else:
         legal = len(setting.legal)
         facts.update(_facts(setting))
-        memory = _memory_map(setting)
-        found = result(records, maximize)
-        for name, standing in (("baseline", found.baseline), ("winner", found.winner)):
-            if standing is not None:
-                breakdown[name] = _parts(setting, standing)
+        if setting.cost_model is not None:
+            costs = setting.cost_model.prepare(setting.legal.columns()).predict()
+            likely = costs.probability_fits(setting.cost_model.capacity_gib) >= 0.5
+            memory = MemoryMap(setting.legal, np.asarray(likely))
+            breakdown = _breakdown(setting.legal, costs, result(records, maximize))
     return Story(
         study.name,
         records,
@@ -155,7 +162,7 @@ def story_of(study: Study) -> Story:
         study.settings,
         str(study.noted("ended") or "not ended"),
         measured(kept_ladder(study), records, maximize),
-        {name: parts for name, parts in breakdown.items() if parts},
+        breakdown,
         facts,
         legal,
         memory,
@@ -173,14 +180,6 @@ def _measured_on(study: Study, records: Sequence[TrialRecord], maximize: bool) -
     return {name: text for name, text in facts.items() if text}
 
 
-def _memory_map(setting: Setting) -> MemoryMap | None:
-    if setting.cost_model is None:
-        return None
-    costs = setting.cost_model.prepare(setting.legal.columns()).predict()
-    likely = costs.probability_fits(setting.cost_model.capacity_gib) >= 0.5
-    return MemoryMap(setting.legal, np.asarray(likely))
-
-
 def _facts(setting: Setting) -> dict[str, str]:
     cluster = setting.space.cluster
     hardware = cluster.hardware.name if cluster.hardware else "unknown hardware"
@@ -193,10 +192,12 @@ def _facts(setting: Setting) -> dict[str, str]:
     }
 
 
-def _parts(setting: Setting, standing: Standing) -> dict[str, float]:
-    index = setting.legal.find(standing.values)
-    if setting.cost_model is None or index is None:
-        return {}
-    costs = setting.cost_model.prepare(setting.legal.columns()).predict()
-    parts = {name: float(values[index]) for name, values in costs.time_parts.items()}
-    return {name: seconds for name, seconds in parts.items() if seconds > 0}
+def _breakdown(legal: LegalSet, costs: Costs, found: Result) -> dict[str, dict[str, float]]:
+    """Predicted step time by part (s) of the baseline and the winner, where they are legal."""
+    breakdown = {}
+    for name, standing in (("baseline", found.baseline), ("winner", found.winner)):
+        index = legal.find(standing.values) if standing is not None else None
+        if index is not None:
+            parts = {part: float(values[index]) for part, values in costs.time_parts.items()}
+            breakdown[name] = {part: seconds for part, seconds in parts.items() if seconds > 0}
+    return breakdown

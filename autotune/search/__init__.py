@@ -22,6 +22,7 @@ __all__ = [
     "Proposal",
     "Proposer",
     "Skipped",
+    "check_sampler",
     "make_proposer",
     "sampler_names",
 ]
@@ -36,6 +37,18 @@ def sampler_names() -> list[str]:
     return sorted([*OWN_NAMES, *optuna_names()])
 
 
+def check_sampler(name: str) -> None:
+    """BadInput for an unknown name, and where what an Optuna sampler needs is not installed."""
+    if name in OWN_NAMES:
+        return
+    from autotune.errors import BadInput
+    from autotune.search.optuna_proposer import make_optuna_sampler, optuna_names
+
+    if name not in optuna_names():
+        raise BadInput.unknown("sampler", name, sampler_names())
+    make_optuna_sampler(name, seed=0)
+
+
 def make_proposer(
     name: str,
     space: SearchSpace | None,
@@ -47,10 +60,11 @@ def make_proposer(
     """A proposer by name: ``autotune``, ``grid``, ``heuristic``, or one of Optuna's samplers.
 
     All draw from ``legal`` only and repeat nothing. ``objective`` defaults to the space's.
-    BadInput for an unknown name.
+    BadInput as of ``check_sampler``.
     """
     from autotune.space.limits import Objective as DefaultObjective
 
+    check_sampler(name)
     judged_by = objective or (space.objective if space is not None else DefaultObjective())
     if name == "autotune":
         from autotune.search.sampler import AutotuneProposer
@@ -61,11 +75,8 @@ def make_proposer(
 
         order = grid_order(legal) if name == "grid" else heuristic_order(legal)
         return OrderProposer(legal, order, name)
-    from autotune.errors import BadInput
-    from autotune.search.optuna_proposer import OptunaProposer, optuna_names
+    from autotune.search.optuna_proposer import OptunaProposer
 
-    if name not in optuna_names():
-        raise BadInput.unknown("sampler", name, sampler_names())
     return OptunaProposer(name, legal, judged_by, seed)
 
 

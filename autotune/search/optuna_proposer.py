@@ -76,9 +76,6 @@ class OptunaProposer:
     """Proposer that asks one of Optuna's samplers."""
 
     def __init__(self, name: str, legal: LegalRows, objective: Objective, seed: int = 0) -> None:
-        if name not in optuna_names():
-            raise BadInput.unknown("sampler", name, optuna_names())
-        make_optuna_sampler(name, seed)
         self.name = name
         self.legal = legal
         self.objective = objective

@@ -15,6 +15,7 @@ import pytest
 
 from autotune import figures
 from autotune.plots import PLOTS, story_of
+from autotune.plots.configs import _places
 from autotune.report.formats import HERE
 from autotune.study.paths import StudyPaths
 from autotune.study.record import Study
@@ -73,6 +74,13 @@ def test_every_plot_asks_and_answers_and_is_a_figure_plotly_accepts(cli: Cli) ->
         graph_objects.Figure(plot.figure)
         json.dumps(plot.figure, allow_nan=False)
     assert "importance" not in drawn, "hidden where there is too little data"
+
+
+def test_words_stand_on_an_axis_in_one_order_whatever_the_hash_seed() -> None:
+    words = ["selective", "none", "full", "block", "uniform", "eager"]
+    records = [TrialRecord(n, {"recompute": word}, "") for n, word in enumerate(words)]
+    places = _places(records, "recompute")
+    assert sorted(words, key=places.__getitem__) == sorted(words)
 
 
 def test_nothing_of_a_log_becomes_markup(cli: Cli) -> None:
