@@ -3,7 +3,8 @@
     AutotuneError              1
     |-- BadInput               2   what the user wrote cannot be run; nothing was started
     |-- InfrastructureError    3   a database, a disk, a scheduler or a node failed us
-    |   `-- EngineLost             what runs all gangs is gone: no trial is to blame
+    |   |-- EngineLost             what runs all gangs is gone: no trial is to blame
+    |   `-- PlaceSpent             nothing more starts here: no trial is to blame
     `-- StudyHeld             75   another controller holds the study (EX_TEMPFAIL)
 
 A message says what happened, where (file, line, key) and what to do next.
@@ -45,6 +46,10 @@ class InfrastructureError(AutotuneError):
 
 class EngineLost(InfrastructureError):
     """The engine that runs every gang does not answer: the controller stops, nothing is told."""
+
+
+class PlaceSpent(InfrastructureError):
+    """No further gang can start as things are: what runs ends first, then the controller stops."""
 
 
 class StudyHeld(AutotuneError):

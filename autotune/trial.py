@@ -96,12 +96,13 @@ GangState = Literal["pending", "running", "exited", "lost"]
 class GangStatus:
     """What a launcher knows of a gang now.
 
-    ``pending`` waits for resources (its time counts toward no limit); ``lost`` means that the
-    node or its supervisor vanished without an exit record. ``deadline_hit`` is set when the
-    supervisor ended the gang at its time limit, ``oom_kill`` when the kernel's host-memory
-    killer was seen to act on it (cgroup ``oom_kill`` count), ``nodes`` names where it ran,
-    ``gpus`` has the NVML pictures before and after of some of its GPUs, and ``doubts`` says what
-    made a measurement on any of them doubtful (throttled, shared, ECC errors).
+    ``pending`` waits for resources (its time counts toward no limit), ``hopeless`` if those can
+    never come; ``lost`` means that the node or its supervisor vanished without an exit record.
+    ``deadline_hit`` is set when the supervisor ended the gang at its time limit, ``oom_kill``
+    when the kernel's host-memory killer was seen to act on it (cgroup ``oom_kill`` count).
+    ``nodes`` names where it ran, ``unfit`` those of them that failed it, and how, where that is
+    known. ``gpus`` has the NVML pictures before and after of some of its GPUs, and ``doubts`` says
+    what made a measurement on any of them doubtful (throttled, shared, ECC errors).
     """
 
     state: GangState
@@ -115,6 +116,8 @@ class GangStatus:
     gpu_seconds: float | None = None
     gpus: tuple[Mapping[str, Any], ...] = ()
     doubts: tuple[str, ...] = ()
+    hopeless: bool = False
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

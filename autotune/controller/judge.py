@@ -71,7 +71,7 @@ def _and_parity(diagnosis: Diagnosis, measurement: Measurement | None) -> str:
 
 
 def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) -> Diagnosis:
-    if watch.ending == "cancel":
+    if watch.ending in ("cancel", "hopeless"):
         return Diagnosis(Outcome.CANCELLED, watch.ending_reason)
     found = diagnose(
         watch.status,

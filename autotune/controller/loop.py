@@ -12,7 +12,7 @@ import dataclasses
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from threadpoolctl import threadpool_limits
@@ -30,7 +30,14 @@ from autotune.controller.start import Start, prepare_start
 from autotune.controller.timers import HangTimer
 from autotune.controller.watch import Watch
 from autotune.controller.write_job import job_from_json
-from autotune.errors import AutotuneError, BadInput, EngineLost, InfrastructureError, StudyHeld
+from autotune.errors import (
+    AutotuneError,
+    BadInput,
+    EngineLost,
+    InfrastructureError,
+    PlaceSpent,
+    StudyHeld,
+)
 from autotune.launchers import submit_all
 from autotune.launchers.nvml import read_gpus, wait_released
 from autotune.search.distributions import distributions
@@ -80,6 +87,7 @@ class Controller:
         self._poll_s = FASTEST_POLL_S
         self._doubts_stay = False
         self._over: str | None = None
+        self._spent: InfrastructureError | None = None
         self._parallel = 1
         self._best: Interval | None = None
         self._told_to_wait: set[int] = set()
@@ -116,6 +124,8 @@ class Controller:
     def _finished(self) -> bool:
         if self.running or self.untold:
             return False
+        if self._spent is not None:
+            raise self._spent
         return self.signals.draining or self._over is not None
 
     def _turn(self) -> None:
@@ -124,11 +134,12 @@ class Controller:
             self._leave(kill=True)
             return
         settled = [watch for watch in self.running if watch.advance(self._to_beat(watch))]
+        self._note_hopeless()
         for watch in settled:
             self.running.remove(watch)
             self._conclude(watch)
         self._with_storage(self._tell_all)
-        if not self.signals.draining and self._over is None:
+        if not self.signals.draining and self._over is None and self._spent is None:
             self._with_storage(self._launch_next)
         self.listener.progress([watch.progress() for watch in self.running])
         self._tell_who_waits()
@@ -137,6 +148,15 @@ class Controller:
         elif self.running or self._storage_retry_at:
             time.sleep(self._poll_s)
             self._poll_s = min(self._poll_s * 1.3, SLOWEST_POLL_S)
+
+    def _note_hopeless(self) -> None:
+        """Start nothing more once a trial waits for what can never come: all ask for the same."""
+        for watch in self.running:
+            if watch.ending == "hopeless" and self._spent is None:
+                self._spent = PlaceSpent(
+                    f"trial {watch.record.number} can never start: {watch.ending_reason}. Nothing "
+                    f"was learned from it; `autotune resume {self.study.name}` starts it again."
+                )
 
     def _tell_who_waits(self) -> None:
         """Once a trial, since the screen may be a log file."""
@@ -254,6 +274,9 @@ class Controller:
         failpoint("after_spawn")
         for start, handle in zip(starts, results, strict=True):
             self._poll_s = FASTEST_POLL_S
+            if isinstance(handle, PlaceSpent):
+                self._spent = handle  # the next controller starts this trial
+                continue
             if isinstance(handle, AutotuneError):
                 bad = isinstance(handle, BadInput)
                 outcome = Outcome.USER_ERROR if bad else Outcome.INFRA
@@ -317,29 +340,39 @@ class Controller:
         self._best = ranked[0].objective if ranked else None
 
     def _conclude(self, watch: Watch) -> None:
+        if watch.ending == "hopeless":
+            self._put_back(watch)
+            return
         record = judge.judge(self.setting, watch, self.study.records())
         failpoint("after_judging")
         if record.outcome is Outcome.CANCELLED and watch.cancelled_before:
             recovery.run_again(self, watch.record, watch.intent, started=True)
         else:
             self._settle(record, watch.intent)
-        unfit = self._unfit(watch, record)
-        if unfit and not self.nodes.set_aside(watch.status.nodes or record.nodes, unfit):
+        nodes, why = self._unfit(watch, record)
+        if why and not self.nodes.set_aside(nodes, why):
             self._with_storage(self._tell_all)
             raise InfrastructureError(
-                f"{unfit}. This node is set aside and no other is left; the config is not blamed. "
+                f"{why}. This node is set aside and no other is left; the config is not blamed. "
                 f"Mend the node, then `autotune resume {self.study.name}`."
             )
 
-    def _unfit(self, watch: Watch, record: TrialRecord) -> str:
-        """Why nothing more may run on the node a gang left behind; empty when it is fine."""
+    def _unfit(self, watch: Watch, record: TrialRecord) -> tuple[Sequence[str], str]:
+        """On which of a gang's nodes nothing more may run, and why (empty when they are fine).
+
+        All of them, where it is not known which one failed.
+        """
+        nodes = watch.status.nodes or record.nodes
+        unfit = list(watch.status.unfit)
         if watch.survivors:
-            return "processes would not die: " + "; ".join(watch.survivors[:5])
+            return unfit or nodes, "processes would not die: " + "; ".join(watch.survivors[:5])
+        if watch.status.state == "lost" and unfit:
+            return unfit, "; ".join(watch.status.unfit.values())
         if record.outcome is Outcome.INFRA and HARDWARE.search(record.outcome_reason):
-            return record.outcome_reason
+            return watch.nodes_that_told("gpu_hw") or nodes, record.outcome_reason
         if self.running:
-            return ""
-        return "; ".join(wait_released(watch.gpus_before, GPU_RELEASE_BOUND_S))
+            return nodes, ""
+        return nodes, "; ".join(wait_released(watch.gpus_before, GPU_RELEASE_BOUND_S))
 
     def _settle(self, record: TrialRecord, intent: Intent) -> None:
         """Retry what was not the config's fault; else write the result file and tell it."""
@@ -442,7 +475,7 @@ class Controller:
             time.sleep(0.02)
 
     def _put_back(self, watch: Watch) -> None:
-        """An orderly interrupt: the trial runs again on resume, and it does not count."""
+        """Ended before it told anything: the trial runs again on resume, and it does not count."""
         before = watch.intent
         intent = Intent(
             attempt=before.attempt + 1, interrupted=before.interrupted, doubted=before.doubted

@@ -33,11 +33,13 @@ def run_job(
     """Start a job in its folder and wait for its end; nothing of it is left afterwards.
 
     ``meanwhile`` is called while it runs, and may raise to end it. BadInput when it cannot be
-    started.
+    started, InfrastructureError when it waits for what can never come.
     """
     handle = launcher.submit(job, folder, new_token())
     try:
         while (status := launcher.poll(handle)).state not in ("exited", "lost"):
+            if status.hopeless:
+                raise InfrastructureError(status.detail)
             meanwhile()
             time.sleep(0.05)
     finally:

@@ -21,7 +21,7 @@ from autotune.costmodel.constants import constants_from
 from autotune.costmodel.counts import flops_per_token
 from autotune.errors import BadInput
 from autotune.frameworks import Framework, RenderContext, framework_names, get_framework
-from autotune.launchers import Launcher, get_launcher, room_for
+from autotune.launchers import Launcher, check_place, get_launcher, room_for
 from autotune.launchers.nvml import read_gpus
 from autotune.search import Proposer, check_sampler, make_proposer
 from autotune.search.proposal import LegalRows
@@ -118,6 +118,10 @@ class Setting:
         if self.options.parallel:
             return self.options.parallel
         return room_for(self.launcher, self.baseline_job())
+
+    def check_place(self) -> None:
+        """BadInput or InfrastructureError where no trial could ever start there."""
+        check_place(self.launcher, self.baseline_job())
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """One running gang: reads its lines, keeps its samples, and knows when to end it.
 
     pending --> running --> ending --> settled
-                   |  fatal evidence, plainly worse, known well enough, hang, cancel
-                   `-- its own end, or the supervisor's deadline
+       |           |  fatal evidence, plainly worse, known well enough, hang, cancel
+       |           `-- its own end, or the supervisor's deadline
+       `-- hopeless: what it waits for can never come
 
 The verdict waits until all that was written has been read and no process of the gang is left.
 """
@@ -25,7 +26,7 @@ from autotune.study.intents import Intent
 from autotune.study.paths import TrialPaths
 from autotune.trial import GangStatus, Interval, Job, StepSample, TrialRecord
 
-Ending = Literal["", "fatal", "worse", "known", "hang", "cancel"]
+Ending = Literal["", "fatal", "worse", "known", "hang", "cancel", "hopeless"]
 SURVIVOR_BOUND_S = 30.0
 WAIT_TOLD_S = 3.0
 
@@ -78,6 +79,8 @@ class Watch:
             if not self.steady.samples and self.preparation.goes_on(time.monotonic()):
                 self.hang.start(time.monotonic())
             self._consider(best)
+        elif self.status.hopeless:
+            self.end("hopeless", self.status.detail)
         if self.ending:
             self.launcher.cancel(
                 self.intent.handle, self.kill_grace_s, dump_stacks=self.ending == "hang"
@@ -94,6 +97,12 @@ class Watch:
     def cancelled_before(self) -> bool:
         """Whether a controller that died since had asked for its end, and this one did not."""
         return self.adopted and self.status.cancelled and not self.ending
+
+    def nodes_that_told(self, kind: str) -> list[str]:
+        """Nodes whose ranks printed evidence of a kind of failure; empty where that is unknown."""
+        found = self.evidence.findings.get(kind)
+        told = [end.node for end in self.status.exits if found and end.rank in found.ranks]
+        return list(dict.fromkeys(filter(None, told)))
 
     def progress(self) -> Progress:
         """Where the trial is, for a person."""

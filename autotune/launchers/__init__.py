@@ -32,7 +32,8 @@ class Launcher(Protocol):
     One that can leave nodes out also has ``avoid(names, needed) -> bool``: no later gang runs on
     the named nodes (all that are to be avoided from now on); False, and nothing changed, where
     it cannot or fewer than ``needed`` would remain. One that knows how many gangs of a job's
-    shape run side by side has ``room(job) -> int``.
+    shape run side by side has ``room(job) -> int``. One that can tell beforehand that the place
+    could never run a job has ``check(job)``, which raises BadInput or InfrastructureError then.
     """
 
     name: str
@@ -100,6 +101,13 @@ def room_for(launcher: Launcher, job: Job) -> int:
     """How many gangs of a job's shape run side by side: 1 where the launcher cannot tell."""
     room = getattr(launcher, "room", None)
     return max(1, int(room(job))) if room is not None else 1
+
+
+def check_place(launcher: Launcher, job: Job) -> None:
+    """BadInput or InfrastructureError where the launcher knows that such a job could never run."""
+    check = getattr(launcher, "check", None)
+    if check is not None:
+        check(job)
 
 
 HANDLE_TYPES: Mapping[str, type] = {

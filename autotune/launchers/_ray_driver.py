@@ -5,77 +5,31 @@ controller has to outlive the one and needs the other. So the driver is a child 
 one JSON object a line, and whose death is just one more thing to tell. It never waits for a
 gang: each answer is what is known by now.
 
-    group  one placement group, one keeper (``_ray_keeper.py``) a bundle; kept for the next gang
-    gang   one trial on one group
+    group  one placement group, one keeper (``_ray_keeper.py``) a bundle (``_ray_groups.py``)
+    gang   one trial on one group (``_ray_gang.py``)
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import sys
 import time
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autotune.launchers import _ray_keeper, cgroup, host, members
-from autotune.launchers._ray_cluster import why_pending
-from autotune.launchers._room import gangs_that_fit, slots
+from autotune.launchers._ray_cluster import Head, sweep
+from autotune.launchers._ray_gang import Gang, Lost
+from autotune.launchers._ray_groups import NAMESPACE, Group, Groups
 
-NAMESPACE = "autotune"
-LOOK_PERIOD_S = 0.2
 ASK_PERIOD_S = 1.0
 ASK_BOUND_S = 10.0
-HEAD_CHECK_S = 1.0
-
-
-class Lost(Exception):
-    """A gang whose node or keeper is gone."""
-
-
-@dataclass
-class Group:
-    """Reserved nodes: the keepers by part, and which gang they serve now."""
-
-    name: str
-    shape: str
-    keepers: list[Any]
-    placement: Any = None
-    token: str | None = None
-    started: bool = False
-
-
-@dataclass
-class Gang:
-    """One trial on a group, as far as the keepers have told."""
-
-    token: str
-    trial_dir: Path
-    group: Group
-    orders: list[dict[str, Any]] = field(default_factory=list)
-    starting: list[Any] = field(default_factory=list)
-    looks: list[Any] = field(default_factory=list)
-    told: list[dict[str, Any]] = field(default_factory=list)
-    looked_at: list[float] = field(default_factory=list)
-    passed_on: set[str] = field(default_factory=set)
-    asked_at: float = 0.0
-    why: str = ""
-    submitted_at: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        parts = len(self.group.keepers)
-        self.looks = [None] * parts
-        self.told = [{} for _ in range(parts)]
-        self.looked_at = [0.0] * parts
 
 
 class Driver:
-    """Groups and gangs of one controller on one Ray cluster."""
+    """Groups and gangs of one controller on one Ray cluster; its methods are the requests."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         import ray
@@ -89,48 +43,40 @@ class Driver:
         )
         for module in (_ray_keeper, members, cgroup, host):
             ray.cloudpickle.register_pickle_by_value(module)
-        self.keeper_class = ray.remote(_ray_keeper.Keeper)
-        self.sweep_task = ray.remote(_ray_keeper.sweep)
-        self.head = str(ray.get_runtime_context().gcs_address)
-        self.head_checked = time.monotonic()
-        self.groups: dict[str, Group] = {}
+        self.head = Head(str(ray.get_runtime_context().gcs_address), options["head_grace_s"])
+        self.groups = Groups(options["idle_s"])
         self.gangs: dict[str, Gang] = {}
-        self.aside: set[str] = set()
         self.homes: dict[str, set[str]] = {}
 
-    # -- requests
+    # -- gangs
 
     def submit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Take a group or make one, and have its keepers start the gang once it stands."""
-        bundle, nodes, parts = request["bundle"], request["nodes"], request["parts"]
-        shape = json.dumps([bundle, nodes, parts])
-        group = self._idle(shape) or self._new_group(shape, bundle, nodes, parts)
+        group = self.groups.take(request["bundle"], request["nodes"], request["parts"])
         gang = Gang(request["token"], Path(request["trial_dir"]), group, request["orders"])
         self.gangs[gang.token] = gang
-        self._start(gang)
+        gang.start(group)
         return {"group": group.name}
 
     def poll(self, request: dict[str, Any]) -> dict[str, Any]:
         """pending, running, gone (no supervisor is left) or lost; why, and on which nodes."""
-        self._check_head()
+        self.head.check()
         gang = self._gang(request)
         if gang is None:
             return {"state": "lost", "detail": "none of its keepers knows it", "nodes": []}
         try:
             return self._progress(gang)
         except Lost as error:
-            nodes = [told["host"] for told in gang.told if "host" in told]
-            self._drop(gang.group)
-            del self.gangs[gang.token]
-            return {"state": "lost", "detail": str(error), "nodes": nodes}
+            self._drop(gang)
+            told = {"state": "lost", "detail": str(error), "nodes": gang.hosts}
+            return {**told, "unfit": error.unfit}
 
     def cancel(self, request: dict[str, Any]) -> dict[str, Any]:
         """End a gang: withdrawn while it is pending, else asked to end or killed."""
-        self._check_head()
+        self.head.check()
         gang = self._gang(request)
-        if gang is not None and gang.starting and not self._any_started(gang):
-            self._drop(gang.group)
-            del self.gangs[gang.token]
+        if gang is not None and gang.starting and not gang.keepers_are_up:
+            self._drop(gang)
             return {"withdrawn": True}
         if gang is not None:
             for keeper in gang.group.keepers:
@@ -141,7 +87,7 @@ class Driver:
 
     def survivors(self, request: dict[str, Any]) -> dict[str, Any]:
         """What carries the token on the nodes that still answer."""
-        self._check_head()
+        self.head.check()
         import ray
 
         token = request["token"]
@@ -162,7 +108,7 @@ class Driver:
         """Whether keepers know a gang; what was reserved for one they do not is given back."""
         gang = self._gang(request)
         if gang is None:
-            self._drop(Group(request["group"], "", []))
+            self.groups.drop(Group(request["group"], "", []))
         return {"known": gang is not None}
 
     def done(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -173,8 +119,10 @@ class Driver:
                 keeper.forget.remote(gang.token)
             gang.group.token = None
             if not gang.group.shape:
-                self._drop(gang.group)  # adopted: its shape is not known here
+                self.groups.drop(gang.group)  # adopted: its shape is not known here
         return {}
+
+    # -- the cluster
 
     def reserved(self, request: dict[str, Any]) -> dict[str, Any]:
         """Names of the placement groups that hold nodes or wait for some."""
@@ -206,85 +154,13 @@ class Driver:
 
     def avoid(self, request: dict[str, Any]) -> dict[str, Any]:
         """Set nodes aside by id, address or host; not when too few would remain."""
-        import ray
-
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        names = ("NodeID", "NodeManagerAddress", "NodeManagerHostname")
-        hit = {node["NodeID"] for node in alive if set(request["names"]) & {node[n] for n in names}}
-        left = {node["NodeID"] for node in alive if len(node["Resources"]) > 2} - hit - self.aside
-        if not hit or len(left) < max(1, request["needed"]):
-            return {"done": False}
-        self.aside |= hit
-        for group in [g for g in self.groups.values() if not g.token]:
-            self._drop(group)  # it may stand on one of them
-        return {"done": True}
+        return {"done": self.groups.avoid(request["names"], request["needed"])}
 
     def room(self, request: dict[str, Any]) -> dict[str, Any]:
         """How many gangs of a shape the nodes that are not set aside hold at once."""
-        import ray
+        return {"room": self.groups.room(request["bundle"], request["nodes"])}
 
-        usable = [n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in self.aside]
-        per_node = [slots(node["Resources"], request["bundle"]) for node in usable]
-        return {"room": gangs_that_fit(per_node, request["nodes"])}
-
-    def leave(self) -> None:
-        """Give back what is reserved and serves no gang."""
-        for group in list(self.groups.values()):
-            if group.token is None:
-                self._drop(group)
-
-    # -- groups
-
-    def _idle(self, shape: str) -> Group | None:
-        return next((g for g in self.groups.values() if g.shape == shape and not g.token), None)
-
-    def _new_group(self, shape: str, bundle: dict[str, float], nodes: int, parts: int) -> Group:
-        from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        for group in [g for g in self.groups.values() if not g.token]:
-            self._drop(group)  # of other shapes: in the way of this one
-        name = f"autotune-{uuid.uuid4().hex[:12]}"
-        avoided: dict[str, Any] = {}
-        if self.aside:
-            avoid = f"!in({','.join(sorted(self.aside))})"
-            avoided["bundle_label_selector"] = [{"ray.io/node-id": avoid}] * nodes
-        strategy = "STRICT_SPREAD" if nodes > 1 else "STRICT_PACK"
-        placement = placement_group(
-            [bundle] * nodes, strategy=strategy, name=name, lifetime="detached", **avoided
-        )
-        keepers = [
-            self.keeper_class.options(
-                name=f"{name}:{index}",
-                namespace=NAMESPACE,
-                lifetime="detached",
-                max_concurrency=8,
-                num_cpus=bundle.get("CPU", 0),
-                num_gpus=bundle.get("GPU", 0),
-                scheduling_strategy=PlacementGroupSchedulingStrategy(placement, index),
-            ).remote(placement.id.hex(), self.options["idle_s"])
-            for index in range(parts)
-        ]
-        group = self.groups[name] = Group(name, shape, keepers, placement)
-        return group
-
-    def _drop(self, group: Group) -> None:
-        import ray
-
-        self.groups.pop(group.name, None)
-        with contextlib.suppress(ValueError, ray.exceptions.RayError):
-            placement = group.placement or ray.util.get_placement_group(group.name)
-            ray.util.remove_placement_group(placement)
-
-    # -- gangs
-
-    def _start(self, gang: Gang) -> None:
-        gang.group.token = gang.token
-        keepers = gang.group.keepers
-        gang.starting = [
-            keeper.start.remote(order, keepers[0] if order["index"] else None)
-            for keeper, order in zip(keepers, gang.orders, strict=True)
-        ]
+    # -- inside
 
     def _gang(self, request: dict[str, Any]) -> Gang | None:
         """The gang, taken over from an earlier controller where it is not ours."""
@@ -303,188 +179,49 @@ class Driver:
         if not all(entry["known"] for entry in told):
             return None
         group = Group(request["group"], "", keepers, token=token, started=True)
-        self.groups[group.name] = group
-        gang = self.gangs[token] = Gang(token, Path(request["trial_dir"]), group)
-        gang.told = told
-        self._note_homes(gang)
+        self.groups.adopt(group)
+        gang = self.gangs[token] = Gang(token, Path(request["trial_dir"]), group, told=told)
+        self.homes[token] = gang.homes
         return gang
 
     def _progress(self, gang: Gang) -> dict[str, Any]:
         if gang.starting and not self._has_started(gang):
-            why = self._why_pending(gang)
-            return {"state": "pending", "detail": why, "nodes": [], "group": gang.group.name}
-        now = time.monotonic()
-        for index in range(len(gang.looks)):
-            self._look(gang, index, now)
-        self._pass_on(gang)
-        nodes = [told["host"] for told in gang.told if "host" in told]
-        alive = any(told.get("alive", True) for told in gang.told)
-        state = "running" if alive else "gone"
-        return {"state": state, "detail": "", "nodes": nodes, "group": gang.group.name}
-
-    @staticmethod
-    def _any_started(gang: Gang) -> bool:
-        import ray
-
-        return gang.group.started or bool(ray.wait(gang.starting, timeout=0)[0])
+            self._ask_why(gang)
+            told = {"state": "pending", "detail": gang.why, "hopeless": gang.hopeless}
+            return {**told, "nodes": [], "group": gang.group.name}
+        gang.look()
+        state = "running" if gang.alive else "gone"
+        return {"state": state, "detail": "", "nodes": gang.hosts, "group": gang.group.name}
 
     def _has_started(self, gang: Gang) -> bool:
-        import ray
-
-        done, waiting = ray.wait(gang.starting, num_returns=len(gang.starting), timeout=0)
-        for ref in done:
-            self._answer(gang, gang.starting.index(ref), ref)
-        if not waiting:
-            gang.told = [self._answer(gang, i, ref) for i, ref in enumerate(gang.starting)]
-            self._note_homes(gang)
-            gang.starting = []
-            gang.group.started = True
+        """Whether it has; a group that has come free meanwhile takes over one that waits."""
+        if gang.take_starts():
+            self.homes[gang.token] = gang.homes
             return True
-        idle = None if gang.group.started else self._idle(gang.group.shape)
-        if idle is not None and not done:
-            self._drop(gang.group)
-            gang.group = idle
-            self._start(gang)
+        idle = None if gang.keepers_are_up else self.groups.idle(gang.group.shape)
+        if idle is not None:
+            self.groups.drop(gang.group)
+            gang.start(idle)
         return False
 
-    def _look(self, gang: Gang, index: int, now: float) -> None:
-        """Take a part's answer if it is there, else ask it if it is time."""
-        import ray
-
-        asked = gang.looks[index]
-        if asked is None and now - gang.looked_at[index] >= LOOK_PERIOD_S:
-            offsets = {} if gang.told[index].get("shared") else self._offsets(gang)
-            gang.looked_at[index] = now
-            asked = gang.group.keepers[index].look.remote(gang.token, offsets)
-            gang.looks[index] = asked
-        if asked is None or not ray.wait([asked], timeout=0)[0]:
-            return
-        gang.looks[index] = None
-        answer = self._answer(gang, index, asked)
-        if not answer["known"]:
-            raise Lost(f"the keeper on {answer['host']} knows nothing of it")
-        shared = gang.told[index].get("shared", answer["names"] is None)
-        self._mirror(gang, answer)
-        behind = bool(answer["files"])
-        gang.told[index] = {**answer, "shared": shared, "files": None}
-        gang.told[index]["alive"] = answer["alive"] or behind
-        if behind:
-            gang.looked_at[index] = 0.0
-
-    def _answer(self, gang: Gang, index: int, ref: Any) -> dict[str, Any]:
-        """What a keeper answered; Lost when it is gone, its node set aside if that still lives."""
-        import ray
-
-        try:
-            found: dict[str, Any] = ray.get(ref)
-            return found
-        except ray.exceptions.RayTaskError as error:
-            raise Lost(f"part {index} could not be started: {error.cause or error}") from error
-        except ray.exceptions.RayError as error:
-            raise Lost(self._what_was_lost(gang, index, error)) from error
-
-    def _what_was_lost(self, gang: Gang, index: int, error: Exception) -> str:
-        import ray
-
-        told = gang.told[index]
-        if "node_id" not in told:
-            return f"part {index}: its keeper never came up ({type(error).__name__})"
-        where = f"Ray node {told['host']} ({told['address']})"
-        bound = time.monotonic() + 3.0  # Ray tells of the actor before it tells of the node
-        while time.monotonic() < bound:
-            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-            if told["node_id"] not in alive:
-                return f"{where} was lost"
-            time.sleep(0.2)
-        self.aside.add(told["node_id"])
-        return f"the keeper on {where} died; the node is set aside"
-
-    def _note_homes(self, gang: Gang) -> None:
-        self.homes[gang.token] = {told["node_id"] for told in gang.told}
-
-    def _why_pending(self, gang: Gang) -> str:
+    def _ask_why(self, gang: Gang) -> None:
         """What it waits for; empty once it has its nodes and the keepers come up."""
-        import ray
-
+        if gang.hopeless:
+            return
         now = time.monotonic()
-        if now - gang.asked_at >= ASK_PERIOD_S:
-            gang.asked_at = now
-            bundle, nodes, _ = json.loads(gang.group.shape)
-            state = ray.util.placement_group_table(gang.group.placement)["state"]
-            gang.why = "" if state == "CREATED" else why_pending(bundle, nodes, self.aside)
+        if now - gang.asked_why_at >= ASK_PERIOD_S:
+            gang.asked_why_at = now
+            gang.why, gang.hopeless = self.groups.why_pending(gang.group)
         bound = self.options["wait_s"]
         if gang.why and bound is not None and now - gang.submitted_at > bound:
-            raise TimeoutError(f"waited {bound:.0f} s in vain: {gang.why}")
-        return gang.why
+            gang.why, gang.hopeless = f"waited {bound:.0f} s in vain: {gang.why}", True
+
+    def _drop(self, gang: Gang) -> None:
+        self.groups.drop(gang.group)
+        del self.gangs[gang.token]
 
     def _sweep(self, token: str, kill: bool) -> list[str]:
-        """Ask the token's nodes themselves, where no keeper answers any more."""
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        refs = [
-            self.sweep_task.options(
-                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-            ).remote(token, kill)
-            for node in self.homes.get(token, set()) & alive
-        ]
-        left: list[str] = []
-        for ref in ray.wait(refs, num_returns=len(refs), timeout=ASK_BOUND_S)[0] if refs else ():
-            with contextlib.suppress(ray.exceptions.RayError):
-                left += ray.get(ref)
-        return left
-
-    # -- folders that are not shared
-
-    @staticmethod
-    def _offsets(gang: Gang) -> dict[str, int]:
-        root = gang.trial_dir
-        paths = [*root.glob("*.json"), *root.glob("*.log"), *root.glob("logs/*")]
-        return {str(path.relative_to(root)): path.stat().st_size for path in paths}
-
-    @staticmethod
-    def _mirror(gang: Gang, answer: dict[str, Any]) -> None:
-        """Write what a keeper sent to the controller's side, and drop what the node dropped."""
-        for name, offset, data in answer["files"]:
-            path = gang.trial_dir / name
-            if name.endswith(".json"):
-                _ray_keeper.write_bytes(path, data)
-                continue
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.seek(offset)
-                file.write(data)
-
-    def _pass_on(self, gang: Gang) -> None:
-        """Tell every node of a part that ended, where they do not share the folder."""
-        if len(gang.group.keepers) < 2 or all(told.get("shared") for told in gang.told):
-            return
-        for path in gang.trial_dir.glob("exit.*.json"):
-            if path.name not in gang.passed_on:
-                gang.passed_on.add(path.name)
-                for keeper in gang.group.keepers:
-                    keeper.put.remote(gang.token, path.name, path.read_bytes())
-
-    # -- the cluster
-
-    def _check_head(self) -> None:
-        """ConnectionError when the head refuses connections for longer than a restart takes."""
-        if time.monotonic() - self.head_checked < HEAD_CHECK_S or self.head.count(":") != 1:
-            return
-        address, port = self.head.split(":")
-        bound = time.monotonic() + self.options["head_grace_s"]
-        while True:
-            try:
-                socket.create_connection((address, int(port)), 2.0).close()
-            except OSError as error:
-                if time.monotonic() >= bound:
-                    raise ConnectionError(f"its head ({self.head}) is lost: {error}") from error
-                time.sleep(0.5)
-                continue
-            self.head_checked = time.monotonic()
-            return
+        return sweep(self.homes.get(token, set()), token, kill)
 
 
 def main() -> None:
@@ -504,7 +241,7 @@ def main() -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
     if driver is not None:
-        driver.leave()
+        driver.groups.drop_idle()
 
 
 if __name__ == "__main__":

@@ -78,6 +78,11 @@ def status_of(records: list[dict[str, Any]]) -> GangStatus:
         gpu_seconds=sum(record["gpu_seconds"] for record in records),
         gpus=tuple(sorted(gpus, key=lambda gpu: not gpu_troubles(gpu))[:MOST_GPUS]),
         doubts=tuple(doubts[:MOST_GPUS]),
+        unfit={
+            record["host"]: f"processes that could not be killed: {record['survivors']}"
+            for record in records
+            if record["survivors"]
+        },
     )
 
 

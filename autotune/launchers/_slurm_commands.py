@@ -74,16 +74,27 @@ def scancel(job_id: str) -> None:
 
 
 def show_job(job_id: str) -> dict[str, str]:
-    """scontrol's facts about a job; empty once it was forgotten (MinJobAge after its end).
+    """scontrol's facts about a job; empty once it was forgotten.
 
+    That is MinJobAge after its end, and at once for an element cancelled before it started.
     InfrastructureError when slurmctld cannot be reached.
     """
     done = run(["scontrol", "--oneliner", "show", "job", job_id])
     if done.returncode == 0:
         return dict(FIELD.findall(done.stdout))
-    if "invalid job id" in done.stderr.lower():
+    told = f"{done.stderr.strip()} {done.stdout.strip()}".strip()
+    if "invalid job id" in told.lower() or told.endswith("not found"):
         return {}
-    raise InfrastructureError(f"scontrol show job {job_id}: {done.stderr.strip()}")
+    raise InfrastructureError(f"scontrol show job {job_id}: {told}")
+
+
+def show_partitions() -> list[dict[str, str]]:
+    """scontrol's facts about every partition; InfrastructureError when it cannot be reached."""
+    done = run(["scontrol", "--oneliner", "show", "partition"])
+    if done.returncode != 0:
+        raise InfrastructureError(f"scontrol show partition: {done.stderr.strip()}")
+    told = [dict(FIELD.findall(line)) for line in done.stdout.splitlines()]
+    return [facts for facts in told if "PartitionName" in facts]
 
 
 def job_named(name: str) -> str | None:
@@ -104,8 +115,8 @@ def time_left_s(job_id: str) -> float:
 
 
 def parse_duration_s(text: str) -> float:
-    """Slurm's ``[days-][[hours:]minutes:]seconds`` in seconds; UNLIMITED and NOT_SET: infinity."""
-    if text in ("UNLIMITED", "NOT_SET"):
+    """Slurm's ``[days-][[hours:]minutes:]seconds`` in seconds; infinity for none."""
+    if text in ("UNLIMITED", "NOT_SET", "Partition_Limit"):
         return math.inf
     days, dash, clock = text.rpartition("-")
     seconds = 0.0

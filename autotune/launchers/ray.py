@@ -119,19 +119,26 @@ class Ray:
         told = self._bridge.ask("poll", **self._request(handle))
         if told["state"] in ("pending", "running"):
             self._note_group(handle, told["group"])
-            return GangStatus(told["state"], detail=told["detail"], nodes=tuple(told["nodes"]))
+            return GangStatus(
+                told["state"],
+                detail=told["detail"],
+                nodes=tuple(told["nodes"]),
+                hopeless=told.get("hopeless", False),
+            )
         records = _records.read_exits(trial_dir, token)
         if records is None and told["state"] == "gone":
             since = self._gone.setdefault(token, time.monotonic())
             if time.monotonic() - since < RECORD_LINGER_S:
                 return GangStatus("running", detail="waiting for exit records")
+        unfit = told.get("unfit", {})
         if records is not None:
             status = _records.status_of(records)
+            status = dataclasses.replace(status, unfit={**status.unfit, **unfit})
             if status.state == "lost" and told["detail"]:
                 status = dataclasses.replace(status, detail=told["detail"])
         else:
             detail = told["detail"] or "its supervisors vanished without exit records"
-            status = GangStatus("lost", detail=detail, nodes=tuple(told["nodes"]))
+            status = GangStatus("lost", detail=detail, nodes=tuple(told["nodes"]), unfit=unfit)
         self._bridge.ask("done", token=token)
         self._over[token] = status
         return status

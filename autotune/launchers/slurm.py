@@ -26,8 +26,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autotune.errors import AutotuneError, BadInput, InfrastructureError
-from autotune.launchers import Request, _gang, _records, _slurm_array, _slurm_commands, host
+from autotune.errors import AutotuneError, BadInput, PlaceSpent
+from autotune.launchers import Request, _gang, _records, _slurm_array, host
+from autotune.launchers import _slurm_commands as commands
+from autotune.launchers import _slurm_limits as limits
 from autotune.launchers._client import LOG, ClientGangs, last_line
 from autotune.launchers._process import carriers, describe_process
 from autotune.trial import GangStatus, Handle, Job
@@ -40,9 +42,6 @@ RECORD_LINGER_S = 10.0
 ASK_PERIOD_S = 1.0
 WAITING = frozenset({"PENDING", "CONFIGURING", "RESV_DEL_HOLD", "REQUEUE_HOLD", "SPECIAL_EXIT"})
 ACTIVE = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"})
-HOPELESS = frozenset(
-    {"PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints", "InvalidAccount", "InvalidQOS"}
-)
 LOST = {
     "NODE_FAIL": "a node failed",
     "BOOT_FAIL": "a node did not boot",
@@ -96,7 +95,7 @@ class Slurm:
         folder = trial_dir.absolute()
         argv = [*self._sbatch(job, job_name(token)), f"--output={folder / LOG}"]
         argv += [f"--chdir={folder}", str(_slurm_array.write_script(folder, token, command))]
-        return self._batch_handle(_slurm_commands.sbatch(argv, env), trial_dir, token)
+        return self._batch_handle(commands.sbatch(argv, env), trial_dir, token)
 
     def submit_together(self, requests: Sequence[Request]) -> list[Handle | AutotuneError]:
         """Start several gangs, those of one shape as one array; see ``launchers.submit_all``.
@@ -127,7 +126,7 @@ class Slurm:
             _slurm_array.write_script(request.trial_dir, request.token, command)
         array = _slurm_array.Array.of(group, job_name(group[0].token))
         argv = [*self._sbatch(_slurm_array.longest(group), array.name), *array.arguments()]
-        job_id = _slurm_commands.sbatch([*argv, str(array.script)], env)
+        job_id = commands.sbatch([*argv, str(array.script)], env)
         return {
             request.token: self._batch_handle(f"{job_id}_{index}", request.trial_dir, request.token)
             for index, request in enumerate(group)
@@ -148,12 +147,12 @@ class Slurm:
         if handle["mode"] == "step":
             return _records.with_oom(self._steps.poll(handle), self._told_of_oom(handle))
         told = self._ask(handle)
-        state = told.get("JobState", "UNKNOWN").partition("+")[0]
+        state = told.get("JobState", "UNKNOWN")
         trial_dir = Path(handle["trial_dir"])
         if state in WAITING:
-            reason = told.get("Reason", "")
-            never = ": will never start as asked" if reason in HOPELESS else ""
-            return GangStatus("pending", detail=f"job {handle['job_id']}: {reason}{never}")
+            words = (f"job {handle['job_id']}", told.get("Reason", ""), told["Never"])
+            detail = ": ".join(filter(None, words))
+            return GangStatus("pending", detail=detail, hopeless=bool(told["Never"]))
         if state in ACTIVE:
             return GangStatus("running", detail=last_line(trial_dir))
         status = self._over(handle, state, _records.read_exits(trial_dir, handle["token"]))
@@ -175,7 +174,7 @@ class Slurm:
         again = now - self._stopped.get(token, -math.inf) > ESCALATION_MARGIN_S
         if (state in WAITING or late) and again:
             self._stopped[token] = now
-            _slurm_commands.scancel(handle["job_id"])
+            commands.scancel(handle["job_id"])
 
     def survivors(self, handle: Handle) -> list[str]:
         """The job while it is not over, and what carries the token on this host."""
@@ -199,13 +198,13 @@ class Slurm:
     def _queued(trial_dir: Path, token: str) -> str | None:
         """The id of a gang's job or element by its name, for one that has not told it itself."""
         name, index = _slurm_array.trail(trial_dir, token) or (job_name(token), None)
-        job_id = _slurm_commands.job_named(name)
+        job_id = commands.job_named(name)
         return f"{job_id}_{index}" if job_id and index is not None else job_id
 
     def avoid(self, names: Sequence[str], needed: int) -> bool:
         """Exclude nodes from later jobs and steps; see ``launchers.Launcher``."""
         avoided = {name.partition(".")[0] for name in names}
-        there = _slurm_commands.node_names(self.placement, self.allocation)
+        there = commands.node_names(self.placement, self.allocation)
         if not avoided <= there or len(there - avoided) < max(1, needed):
             return False
         self.avoided = tuple(sorted(avoided))
@@ -213,7 +212,7 @@ class Slurm:
 
     def room(self, job: Job) -> int:
         """Gangs that the allocation's nodes, or the partition's usable ones, hold at once."""
-        there = _slurm_commands.node_names(self.placement, self.allocation)
+        there = commands.node_names(self.placement, self.allocation)
         return len(there - set(self.avoided)) // job.nodes
 
     def _excludes(self) -> list[str]:
@@ -250,29 +249,47 @@ class Slurm:
 
     def _sbatch(self, job: Job, name: str) -> list[str]:
         """sbatch's arguments for a job or an array of such jobs, but for its files."""
-        limit_s = job.time_limit_s + self.options.grace_s + LIMIT_MARGIN_S
         argv = ["sbatch", "--parsable", "--no-requeue", f"--job-name={name}"]
         argv += [f"--nodes={job.nodes}", "--ntasks-per-node=1", *self._gres(job)]
         argv += [
-            f"--time={math.ceil(limit_s / 60)}",
+            f"--time={self._minutes(job)}",
             "--open-mode=append",
             *self.placement,
             *self._excludes(),
         ]
         return [*argv, *(["--exclusive"] if self.exclusive else []), *self.sbatch_args]
 
+    def _minutes(self, job: Job) -> int:
+        """The time limit of a job that runs a trial: the trial's own, and time to end it."""
+        return math.ceil((job.time_limit_s + self.options.grace_s + LIMIT_MARGIN_S) / 60)
+
+    def check(self, job: Job) -> None:
+        """Refuse what the partition or allocation can never run; see ``launchers.Launcher``.
+
+        With a QOS or arguments of the user's own only Slurm can tell, and does when it waits.
+        """
+        if self.mode == "step":
+            self._check_allocation(job)
+            return
+        if self.sbatch_args or any(word.startswith("--qos=") for word in self.placement):
+            return
+        partition = limits.partition_of(self.placement)
+        lacking = limits.lacking(partition, job.nodes, 60.0 * self._minutes(job))
+        if lacking:
+            raise BadInput(f"slurm: no trial could ever start: {lacking}.")
+
     def _check_allocation(self, job: Job) -> None:
-        told = _slurm_commands.show_job(self.allocation)
+        told = commands.show_job(self.allocation)
         nodes = int(told.get("NumNodes", "0").partition("-")[0])
         if nodes < job.nodes:
             raise BadInput(
                 f"the job wants {job.nodes} nodes, allocation {self.allocation} has {nodes}. "
                 "Set cluster.nodes, or ask for a larger allocation."
             )
-        left_s = _slurm_commands.time_left_s(self.allocation)
+        left_s = commands.time_left_s(self.allocation)
         needed_s = job.time_limit_s + self.options.grace_s
         if left_s < needed_s:
-            raise InfrastructureError(
+            raise PlaceSpent(
                 f"allocation {self.allocation} has {left_s:.0f} s left, a trial may take "
                 f"{needed_s:.0f} s: not started. `autotune resume` in a new allocation goes on."
             )
@@ -281,7 +298,9 @@ class Slurm:
         job_id = handle["job_id"]
         asked, told = self._seen.get(job_id, (-math.inf, {}))
         if time.monotonic() - asked >= ASK_PERIOD_S:
-            told = _slurm_commands.show_job(job_id)
+            told = commands.show_job(job_id)
+            if told.get("JobState") in WAITING:
+                told["Never"] = limits.never(told)
             self._seen[job_id] = (time.monotonic(), told)
         return told
 
@@ -290,12 +309,16 @@ class Slurm:
         where = f"job {handle['job_id']}"
         if state in LOST:
             return GangStatus("lost", detail=f"{where}: {LOST[state]}")
+        trial_dir = Path(handle["trial_dir"])
+        started = _records.told_start(trial_dir, handle["token"]) is not None
+        if state == "UNKNOWN" and not started and (trial_dir / "cancel").exists():
+            return GangStatus("exited", cancelled=True, detail="cancelled before it started")
         ended_by_slurm = state in ("TIMEOUT", "DEADLINE", "CANCELLED", "OUT_OF_MEMORY")
         if records is None and not ended_by_slurm:
             since = self._ended.setdefault(handle["token"], time.monotonic())
             if time.monotonic() - since < RECORD_LINGER_S:
                 return GangStatus("running", detail=f"{where}: waiting for exit records")
-            told = last_line(Path(handle["trial_dir"]))
+            told = last_line(trial_dir)
             return GangStatus("lost", detail=f"{where}: {state} {told}".strip())
         status = _records.status_of(records) if records else GangStatus("exited")
         if not ended_by_slurm:

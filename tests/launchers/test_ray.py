@@ -124,7 +124,9 @@ def test_a_killed_keeper_takes_its_gang_along(gangs: Gangs) -> None:
         if holds_lifeline(pid, told["pid"]):
             host.send_signal(pid, start_time, signal.SIGKILL)
     status = gangs.finish(handle)
-    assert status.state == "lost" and "set aside" in status.detail, status
+    assert status.state == "lost" and "the keeper on" in status.detail, status
+    living = [n["node_id"] for n in gangs.launcher._bridge.ask("nodes")["nodes"] if n["alive"]]  # type: ignore[attr-defined]
+    assert set(status.unfit) < set(living), "one of the two nodes, though they share a host"
     wait_until(lambda: not host.marked(f"AUTOTUNE_TOKEN={handle['token']}"))
 
 

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from autotune.errors import BadInput, InfrastructureError
-from autotune.launchers import _slurm_commands, end_gang, get_launcher
+from autotune.errors import BadInput, InfrastructureError, PlaceSpent
+from autotune.launchers import _slurm_commands, _slurm_limits, end_gang, get_launcher
 from autotune.trial import Job
+from tests.controller.conftest import Cli, cli
 from tests.launchers.gangs import Gangs, actor_job, log_text, wait_until
 from tests.launchers.test_contract import places
+
+__all__ = ["cli"]
 
 
 @pytest.fixture
@@ -85,11 +88,62 @@ def test_waiting_in_the_queue_counts_toward_no_limit(gangs: Gangs) -> None:
     assert status.exits[0].code == 0 and not status.deadline_hit
 
 
-def test_what_the_partition_can_never_grant_says_so(gangs: Gangs) -> None:
-    handle = gangs.start(actor_job("say=x", nodes=3))
-    wait_until(lambda: "never" in gangs.launcher.poll(handle).detail)
-    status = gangs.launcher.poll(handle)
-    assert status.state == "pending" and "PartitionNodeLimit" in status.detail
+def test_what_the_partition_can_never_grant_is_hopeless(gangs: Gangs, make_gangs, options) -> None:
+    wide = gangs.start(actor_job("say=x", nodes=3))
+    brief = make_gangs("slurm", {**options, "partition": "short"})
+    long = brief.start(actor_job("say=x", time_limit_s=600.0))
+    told = [
+        wait_until(lambda g=g, h=h: [s for s in [g.launcher.poll(h)] if s.hopeless])[0].detail
+        for g, h in ((gangs, wide), (brief, long))
+    ]
+    assert ": 3 nodes are asked for, partition main gives a job 2 at most" in told[0]
+    assert ": a time limit of 13 min is asked for" in told[1]
+    assert "partition short allows 1 min: lower trial.time_limit_s by 720 s or more" in told[1]
+    with pytest.raises(BadInput, match=r"no trial could ever start: 3 nodes"):
+        gangs.launcher.check(actor_job("say=x", nodes=3))  # type: ignore[attr-defined]
+    either = get_launcher("slurm", {**options, "partition": "short,main"})
+    either.check(actor_job("say=x", time_limit_s=600.0))  # type: ignore[attr-defined]
+
+
+def test_a_study_stops_when_no_trial_can_start(cli: Cli, options: dict[str, Any]) -> None:
+    """Before anything is created, where that is known; else once Slurm says so."""
+    small = ("parameters.mode.values=[ok]", "budget.trials=2", "budget.finalists=0")
+    run = ("run", "--space", "job.yaml", "--study", "s", "--launcher", "slurm")
+    run += tuple(word for change in small for word in ("--set", change))
+    said = cli(*run, "--launcher-option", "partition=short", expect=2).stderr
+    assert "no trial could ever start: a time limit of 4 min" in said
+    behind = "sbatch_args=[--partition=short]"
+    said = cli(*run, "--parallel", "2", "--launcher-option", behind, expect=3).stderr
+    assert "trial 0 can never start" in said and "lower trial.time_limit_s by 180 s" in said
+    assert _slurm_commands.run(["squeue", "-h"]).stdout.strip() == "", "what waited was cancelled"
+    assert {trial["outcome"] for trial in cli.json("status", "s")["trials"]} == {None}
+    cli("resume", "s", "--launcher-option", "sbatch_args=[]")
+    assert {trial["outcome"] for trial in cli.json("status", "s")["trials"]} == {"ok"}
+
+
+def test_a_partition_that_lost_a_node_is_waited_for(gangs: Gangs) -> None:
+    update = ["scontrol", "update", "nodename=n2"]
+    subprocess.run([*update, "state=down", "reason=test"], check=True)
+    try:
+        handle = gangs.start(actor_job("say=x", nodes=2))
+        wait_until(lambda: gangs.launcher.poll(handle).detail)
+        assert not gangs.launcher.poll(handle).hopeless
+    finally:
+        subprocess.run([*update, "state=resume"], check=False)
+    assert gangs.finish(handle).state == "exited"
+
+
+@pytest.mark.parametrize(
+    ("reason", "hopeless"),
+    [
+        ("AssocMaxWallDurationPerJobLimit", True), ("QOSMaxNodePerJobLimit", True),
+        ("QOSMinGRES", True), ("BadConstraints", True), ("InvalidQOS", True),
+        ("Resources", False), ("Priority", False), ("ReqNodeNotAvail", False),
+        ("AssocGrpGRESMinutes", False), ("QOSMaxJobsPerUserLimit", False), ("JobHeldUser", False),
+    ],
+)  # fmt: skip
+def test_which_reasons_pass_by_themselves(reason: str, hopeless: bool) -> None:
+    assert bool(_slurm_limits.never({"Reason": reason})) is hopeless
 
 
 def test_a_queued_gang_is_cancelled_at_once(gangs: Gangs) -> None:
@@ -206,7 +260,7 @@ def test_nothing_starts_that_the_allocation_cannot_finish(
     make_gangs, options, allocation: str
 ) -> None:
     gangs = make_gangs("slurm", {**options, "allocation": allocation})
-    with pytest.raises(InfrastructureError, match=r"has \d+ s left, a trial may take 601 s"):
+    with pytest.raises(PlaceSpent, match=r"has \d+ s left, a trial may take 601 s"):
         gangs.start(actor_job("say=x", time_limit_s=600.0))
     with pytest.raises(BadInput, match="wants 3 nodes, allocation"):
         gangs.start(actor_job("say=x", nodes=3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +44,11 @@ def register(app: typer.Typer) -> None:
 
 LauncherOptions = Annotated[
     list[str] | None,
-    typer.Option("--launcher-option", metavar="KEY=VALUE", help="An option of the launcher."),
+    typer.Option(
+        "--launcher-option",
+        metavar="KEY=VALUE",
+        help="An option of the launcher; of resume: for this session.",
+    ),
 ]
 
 
@@ -120,6 +125,7 @@ def run(
 
         show_dry_run(setting, as_json)
         return
+    setting.check_place()
     opened = _create(setting, study, fresh, storage)
     _search(opened, setting, as_json)
 
@@ -139,6 +145,7 @@ def resume(
         list[str] | None,
         typer.Option(metavar="NODE", help="A node set aside is mended; `all` for every one."),
     ] = None,
+    launcher_option: LauncherOptions = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a study after Ctrl-C, a crash, or with a larger budget."""
@@ -152,8 +159,12 @@ def resume(
     changes = [f"budget.trials={trials}"] if trials is not None else []
     kept = load_space(str(opened.paths.space), changes)
     options = Options.from_json(opened.settings["options"])
+    given = launcher_options(launcher_option)
+    options = replace(options, launcher_options={**options.launcher_options, **given})
     if space is None:
-        _search(opened, prepare_space(kept, options), as_json)
+        setting = prepare_space(kept, options)
+        setting.check_place()
+        _search(opened, setting, as_json)
         return
     wanted = load_space(space, changes)
     differences = kept.diff(wanted) if kept.fingerprint() != wanted.fingerprint() else []
@@ -165,6 +176,7 @@ def resume(
             "study goes on with its own."
         )
     setting = prepare_space(wanted, options)
+    setting.check_place()
     if differences:
         opened = extend_study(opened, setting, storage_url(storage))
     _search(opened, setting, as_json)
