@@ -86,6 +86,8 @@ def _diagnosis(setting: Setting, watch: Watch, measurement: Measurement | None) 
         and (watch.status.cancelled or not watch.ended_by_itself),
         ended_at_s=watch.ended_on_purpose_at,
     )
+    if found.outcome is Outcome.CANCELLED and watch.fatal is not None:
+        found = watch.fatal  # another rank took steps before the gang was gone
     found = _in_our_words(setting, found, watch, measurement)
     if watch.survivors and found.outcome is Outcome.OK:
         return dataclasses.replace(

@@ -155,7 +155,8 @@ class Controller:
             if watch.ending == "hopeless" and self._spent is None:
                 self._spent = PlaceSpent(
                     f"trial {watch.record.number} can never start: {watch.ending_reason}. Nothing "
-                    f"was learned from it; `autotune resume {self.study.name}` starts it again."
+                    f"was learned from it; `autotune resume {self.study.name}` starts it again, "
+                    "with another --launcher-option if need be."
                 )
 
     def _tell_who_waits(self) -> None:
@@ -353,7 +354,8 @@ class Controller:
         if why and not self.nodes.set_aside(nodes, why):
             self._with_storage(self._tell_all)
             raise InfrastructureError(
-                f"{why}. This node is set aside and no other is left; the config is not blamed. "
+                f"{', '.join(nodes) or 'this node'}: {why}. It is set aside and too few others "
+                "are left; the config is not blamed. "
                 f"Mend the node, then `autotune resume {self.study.name}`."
             )
 

@@ -87,8 +87,10 @@ class Nodes:
             return
         folder = self._study.paths.folder / CHECK_NOTE
         self._end_earlier(folder)
+        self._listener.message("checks the nodes before the final")
         try:
             status = run_job(self._setting.launcher, job, folder, meanwhile)
+            meanwhile()  # a controller that was away meanwhile must not note what it finds
         except (BadInput, InfrastructureError) as error:
             self._listener.message(f"nodes were not checked before the final: {error}")
             return

@@ -24,7 +24,7 @@ from autotune.logs.tail import TrialLogs
 from autotune.search.steady import SteadyState
 from autotune.study.intents import Intent
 from autotune.study.paths import TrialPaths
-from autotune.trial import GangStatus, Interval, Job, StepSample, TrialRecord
+from autotune.trial import Diagnosis, GangStatus, Interval, Job, StepSample, TrialRecord
 
 Ending = Literal["", "fatal", "worse", "known", "hang", "cancel", "hopeless"]
 SURVIVOR_BOUND_S = 30.0
@@ -50,6 +50,8 @@ class Watch:
     status: GangStatus = field(default_factory=lambda: GangStatus("pending"))
     ending: Ending = ""
     ending_reason: str = ""
+    fatal: Diagnosis | None = None
+    """What the log proved when the gang was ended for it."""
     survivors: list[str] = field(default_factory=list)
     ended_on_purpose_at: float | None = None
     gpus_before: list[Gpu] = field(default_factory=list)
@@ -185,9 +187,9 @@ class Watch:
     def _consider(self, best: Interval | None) -> None:
         if self.ending:
             return
-        fatal = self.evidence.fatal(self.tally, now_s=time.monotonic())
-        if fatal is not None:
-            self.end("fatal", fatal.reason)
+        self.fatal = self.evidence.fatal(self.tally, now_s=time.monotonic())
+        if self.fatal is not None:
+            self.end("fatal", self.fatal.reason)
         elif self.may_stop_early and not self.all_steps_done:
             decision = self.steady.decide(best)
             if decision.stop:

@@ -112,6 +112,15 @@ class Mpi:
         self.hosts, self.hostfile = tuple(kept), None
         return True
 
+    def check(self, job: Job) -> None:
+        """Refuse more nodes than there are hosts; see ``launchers.Launcher``."""
+        there = {name.partition(":")[0] for name in self.hosts or _hosts_in(self.hostfile)}
+        if there and job.nodes > len(there):
+            raise BadInput(
+                f"mpi: the job wants {job.nodes} nodes, hosts or hostfile name {len(there)}: "
+                "set cluster.nodes, or name more."
+            )
+
     def _mpirun(self, count: int, per_node: int) -> list[str]:
         argv = [self.mpirun, "-np", str(count), "--map-by", f"ppr:{per_node}:node"]
         argv += ["--rank-by", "slot", "--bind-to", "none"]

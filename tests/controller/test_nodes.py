@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from autotune.controller.nodes import compare
 from autotune.launchers import get_launcher
@@ -63,24 +68,45 @@ def test_mpi_leaves_hosts_out_while_enough_remain(tmp_path: Path) -> None:
     assert mpi.hosts == ("a:8", "c:8")
 
 
-def test_two_processes_measure_what_is_between_them() -> None:
+IMPORTED = f"""
+import runpy, torch
+print("up", flush=True)
+runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
+"""
+
+
+def slow_down(process: subprocess.Popen[str]) -> None:
+    """Let a process run for a twentieth of the time, until it ends."""
+    while process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.01)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.0005)
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_one_that_really_lags_is_named() -> None:
     if importlib.util.find_spec("torch") is None:
         need("not installed: torch")
     place = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     started = [
         subprocess.Popen(
-            [sys.executable, str(PROGRAM)],
+            [sys.executable, "-c", IMPORTED],
             env={**os.environ, **place, "NODE_RANK": str(rank), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
-    said = [json.loads(process.communicate(timeout=200)[0]) for process in started]
+    assert started[1].stdout and started[1].stdout.readline() == "up\n"
+    threading.Thread(target=slow_down, args=(started[1],), daemon=True).start()
+    said = [json.loads(p.communicate(timeout=200)[0].removeprefix("up\n")) for p in started]
     for entry in said:
         assert entry["all_reduce_gb_per_s"] > 0 and entry["exchange_gb_per_s"] > 0, entry
         assert all(rate > 0 for rate in entry["tflops"].values())
     assert [entry["rank"] for entry in said] == [0, 1]
+    found = compare([{**entry, "node": f"n{entry['rank']}"} for entry in said])
+    assert list(found["lagging"]) == ["n1"]
 
 
 def test_what_was_set_aside_is_left_out_later_until_it_is_released(cli: Cli) -> None:

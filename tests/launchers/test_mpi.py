@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from autotune.errors import BadInput
-from autotune.launchers import end_gang, get_launcher, host
+from autotune.launchers import check_place, end_gang, get_launcher, host
 from autotune.trial import Job
 from tests.engines import two_hosts
 from tests.launchers.gangs import Gangs, actor_job, log_text, need, wait_until
@@ -101,6 +101,8 @@ def test_refusals(tmp_path: Path) -> None:
         get_launcher("mpi", {"hosts": ["a"], "hostfile": "b"})
     with pytest.raises(BadInput, match="no such file"):
         get_launcher("mpi", {"hostfile": str(tmp_path / "nowhere")})
+    with pytest.raises(BadInput, match="wants 3 nodes, hosts or hostfile name 1"):
+        check_place(get_launcher("mpi", {"hosts": ["a:8"]}), Job(("true",), nodes=3))
     with pytest.raises(BadInput, match="no program 'no-mpirun'"):
         get_launcher("mpi", {"mpirun": "no-mpirun"}).submit(Job(("true",)), tmp_path, "t")
 
