@@ -350,6 +350,10 @@ class Controller:
             recovery.run_again(self, watch.record, watch.intent, started=True)
         else:
             self._settle(record, watch.intent)
+        if watch.status.state == "lost" and watch.status.unfit:
+            unfit = watch.status.unfit
+            self.nodes.set_aside(list(unfit), "; ".join(unfit.values()))  # if others are left
+            return
         nodes, why = self._unfit(watch, record)
         if why and not self.nodes.set_aside(nodes, why):
             self._with_storage(self._tell_all)
@@ -368,8 +372,6 @@ class Controller:
         unfit = list(watch.status.unfit)
         if watch.survivors:
             return unfit or nodes, "processes would not die: " + "; ".join(watch.survivors[:5])
-        if watch.status.state == "lost" and unfit:
-            return unfit, "; ".join(watch.status.unfit.values())
         if record.outcome is Outcome.INFRA and HARDWARE.search(record.outcome_reason):
             return watch.nodes_that_told("gpu_hw") or nodes, record.outcome_reason
         if self.running:

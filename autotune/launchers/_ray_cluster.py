@@ -13,6 +13,7 @@ from autotune.launchers import _ray_keeper
 
 NAMES = ("NodeID", "NodeManagerAddress", "NodeManagerHostname")
 SWEEP_BOUND_S = 10.0
+NODE_ANSWER_BOUND_S = 2.0
 HEAD_CHECK_S = 1.0
 
 
@@ -34,6 +35,22 @@ def name_of(node_id: str) -> str:
     nodes = living()
     host = next((n["NodeManagerHostname"] for n in nodes if n["NodeID"] == node_id), node_id)
     return host if len(named(nodes, [host])) == 1 else node_id
+
+
+def is_lost(node_id: str) -> bool:
+    """Whether a node is gone: the head says so, or nobody listens at its address any more.
+
+    The head learns of a node's end some seconds after the actors on it are gone.
+    """
+    node = next((node for node in living() if node["NodeID"] == node_id), None)
+    if node is None:
+        return True
+    try:
+        address = (node["NodeManagerAddress"], int(node["NodeManagerPort"]))
+        socket.create_connection(address, NODE_ANSWER_BOUND_S).close()
+    except OSError:
+        return True
+    return False
 
 
 class Head:

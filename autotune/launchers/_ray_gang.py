@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from autotune.launchers import _ray_keeper
-from autotune.launchers._ray_cluster import living, name_of
+from autotune.launchers._ray_cluster import is_lost, name_of
 from autotune.launchers._ray_groups import Group
 
 LOOK_PERIOD_S = 0.2
-NODE_TOLD_BOUND_S = 3.0
+NODE_END_BOUND_S = 3.0
 
 
 class Lost(Exception):
@@ -155,9 +155,9 @@ class Gang:
         if "node_id" not in told:
             return Lost(f"part {index}: its keeper never came up ({type(error).__name__})")
         where = f"Ray node {told['host']} ({told['address']})"
-        bound = time.monotonic() + NODE_TOLD_BOUND_S  # Ray tells of the actor, then of the node
+        bound = time.monotonic() + NODE_END_BOUND_S  # a node's actors may die before it does
         while time.monotonic() < bound:
-            if told["node_id"] not in {node["NodeID"] for node in living()}:
+            if is_lost(told["node_id"]):
                 return Lost(f"{where} was lost")
             time.sleep(0.2)
         why = f"the keeper on {where} died"

@@ -25,9 +25,13 @@ SLOW_TRAINER = (
     + """
 import sys
 batch, mode = int(sys.argv[1]), sys.argv[2]
+held = 0
 while os.path.exists("hold"):
     time.sleep(0.02)
     alive()
+    held += 1
+    if held == 50:
+        print("held up", flush=True)
 for _ in range(8):
     time.sleep(float(sys.argv[3]))
     alive()

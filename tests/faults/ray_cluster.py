@@ -17,13 +17,6 @@ from tests.launchers.gangs import log_text, need, wait_until
 RUN = ("run", "--space", "slow.yaml", "--study", "s", "--sampler", "random", "--launcher", "ray")
 WORKER = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 1024 * 1024}
 WORKER |= {"node_ip_address": engine.LOOPBACK, "include_dashboard": False}
-LONG = "0.4"
-
-
-def slow_down(cli: Cli) -> None:
-    """Give each trial about three seconds, so that there is a middle to fail in."""
-    path = cli.folder / "slow.yaml"
-    path.write_text(path.read_text().replace('"0.05"', f'"{LONG}"'))
 
 
 @pytest.fixture
@@ -43,7 +36,7 @@ def know(cli: Cli, cluster: Any) -> None:
 
 
 def attempt_running(cli: Cli, attempt: int) -> Path:
-    """The folder of the newest trial once its given attempt has printed something."""
+    """The folder of the newest trial once its given attempt has told that it is held up."""
 
     def found() -> Path | None:
         for path in folder_of(cli, "s").glob("trials/*/gang.json"):

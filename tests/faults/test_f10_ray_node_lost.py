@@ -10,7 +10,7 @@ import pytest
 
 from tests.controller.conftest import Cli
 from tests.faults.conftest import assert_whole, check_invariants
-from tests.faults.ray_cluster import RUN, WORKER, attempt_running, head, slow_down
+from tests.faults.ray_cluster import RUN, WORKER, attempt_running, head
 
 __all__ = ["head"]
 Start = Callable[..., "Popen[str]"]
@@ -18,11 +18,12 @@ Start = Callable[..., "Popen[str]"]
 
 @pytest.mark.slow
 def test_f10_the_trial_runs_again_on_another_node(slow: Cli, started: Start, head: Any) -> None:
-    slow_down(slow)
+    hold = slow.write("hold", "")
     node = head.add_node(**WORKER)
     run = started(*RUN)
     attempt_running(slow, 1)
     head.remove_node(node, allow_graceful=False)
+    hold.unlink()
     head.add_node(**WORKER)
     said = run.communicate(timeout=240)[1]
     assert run.returncode == 0, said
@@ -34,7 +35,7 @@ def test_f10_the_trial_runs_again_on_another_node(slow: Cli, started: Start, hea
 
 @pytest.mark.slow
 def test_f10_but_not_more_than_twice(slow: Cli, started: Start, head: Any) -> None:
-    slow_down(slow)
+    slow.write("hold", "")
     run = started(*RUN, "--trials", "1")
     for attempt in (1, 2, 3):
         node = head.add_node(**WORKER)

@@ -11,7 +11,7 @@ import pytest
 from tests.controller.conftest import Cli
 from tests.engines import ray as engine
 from tests.faults.conftest import assert_whole, check_invariants, folder_of, leftovers
-from tests.faults.ray_cluster import RUN, WORKER, attempt_running, head, know, slow_down
+from tests.faults.ray_cluster import RUN, WORKER, attempt_running, head, know
 
 __all__ = ["head"]
 Start = Callable[..., "Popen[str]"]
@@ -19,7 +19,7 @@ Start = Callable[..., "Popen[str]"]
 
 @pytest.mark.slow
 def test_f11_the_controller_stops_and_resume_goes_on(slow: Cli, started: Start, head: Any) -> None:
-    slow_down(slow)
+    hold = slow.write("hold", "")
     head.add_node(**WORKER)
     run = started(*RUN, "--launcher-option", "head_grace_s=2")
     attempt_running(slow, 1)
@@ -28,6 +28,7 @@ def test_f11_the_controller_stops_and_resume_goes_on(slow: Cli, started: Start, 
     assert run.returncode == 3, said
     assert "the Ray cluster" in said and "autotune resume" in said and "Traceback" not in said
     assert leftovers(folder_of(slow, "s"), 60.0) == []
+    hold.unlink()
     slow("resume", "s", expect=3)
     with engine.cluster(nodes=1, gpus=1, num_cpus=1) as another:
         know(slow, another)
