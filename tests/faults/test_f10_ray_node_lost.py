@@ -23,8 +23,9 @@ def test_f10_the_trial_runs_again_on_another_node(slow: Cli, started: Start, hea
     run = started(*RUN)
     attempt_running(slow, 1)
     head.remove_node(node, allow_graceful=False)
-    hold.unlink()
     head.add_node(**WORKER)
+    attempt_running(slow, 2)
+    hold.unlink()
     said = run.communicate(timeout=240)[1]
     assert run.returncode == 0, said
     assert "Ray node" in said and "trying again (1 of 2)" in said
