@@ -131,7 +131,7 @@ def start_daemons(folder: Path, env: dict[str, str]) -> list[subprocess.Popen[by
     return started
 
 
-def wait_for_nodes(env: dict[str, str], bound_s: float = 60.0) -> None:
+def wait_for_nodes(env: dict[str, str], bound_s: float = 120.0) -> None:
     """Until both nodes are idle; RuntimeError with what sinfo says when they are not."""
     bound = time.monotonic() + bound_s
     argv = ["sinfo", "-h", "-p", "main", "-o", "%T %D"]
@@ -156,7 +156,7 @@ def started(folder: Path) -> Iterator[dict[str, Any]]:
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     daemons = [start_munge(folder)]
     try:
-        bound = time.monotonic() + 10.0
+        bound = time.monotonic() + 60.0
         while not (folder / "munge.socket").exists() and time.monotonic() < bound:
             time.sleep(0.05)
         if not (folder / "munge.socket").exists():

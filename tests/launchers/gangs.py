@@ -37,7 +37,7 @@ def log_text(trial_dir: Path, rank: int = 0) -> str:
     return "\n".join(lines)
 
 
-def wait_until(condition: Callable[[], Any], bound_s: float = 30.0) -> Any:
+def wait_until(condition: Callable[[], Any], bound_s: float = 120.0) -> Any:
     """The condition's value once it is true; fails the test when it stays false."""
     bound = time.monotonic() + bound_s
     while time.monotonic() < bound:
@@ -63,7 +63,7 @@ class Gangs:
         self.started.append(handle)
         return handle
 
-    def finish(self, handle: Handle, bound_s: float = 60.0) -> GangStatus:
+    def finish(self, handle: Handle, bound_s: float = 180.0) -> GangStatus:
         """Poll until the gang has ended, by itself."""
 
         def ended() -> GangStatus | None:

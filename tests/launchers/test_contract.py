@@ -77,7 +77,7 @@ def test_one_failed_rank_ends_the_others(anywhere: Gangs) -> None:
 
 
 def test_the_deadline_is_the_jobs_own(anywhere: Gangs) -> None:
-    status, _ = anywhere.run(actor_job("deaf", "say=up", "sleep=60", time_limit_s=1.0))
+    status, _ = anywhere.run(actor_job("deaf", "say=up", "sleep=60", time_limit_s=3.0))
     assert status.deadline_hit and not status.cancelled, status
     assert status.exits[0].signal == signal.SIGKILL
 

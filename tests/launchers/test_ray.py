@@ -81,12 +81,12 @@ def test_more_than_the_cluster_has_waits_with_a_reason(gangs: Gangs) -> None:
 
 
 def test_a_gang_waits_for_another_and_takes_its_nodes(gangs: Gangs) -> None:
-    busy = gangs.start(actor_job("say=up", "sleep=4", per="node", nodes=2, gpus_per_node=8))
+    busy = gangs.start(actor_job("say=up", "sleep=60", per="node", nodes=2, gpus_per_node=8))
     wait_until(lambda: "up" in log_text(Path(busy["trial_dir"])))
     waiting = gangs.start(actor_job("say=x", per="node", nodes=2, gpus_per_node=8))
     told = wait_until(lambda: gangs.launcher.poll(waiting).detail)
     assert "other work holds them" in told
-    gangs.finish(busy)
+    end_gang(gangs.launcher, busy, 0.5)
     assert [e.code for e in gangs.finish(waiting).exits] == [0, 0]
     assert group_of(waiting) == group_of(busy)
 
@@ -164,7 +164,7 @@ def test_nodes_are_given_back_when_nobody_asks(make_gangs, options) -> None:
     gangs.started.clear()
     later = get_launcher("ray", options)
     reserved = later._bridge.ask  # type: ignore[attr-defined]
-    wait_until(lambda: group_of(handle) not in reserved("reserved")["names"], 40.0)
+    wait_until(lambda: group_of(handle) not in reserved("reserved")["names"])
 
 
 def test_refusals() -> None:

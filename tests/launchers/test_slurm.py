@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,14 @@ def test_gpus_are_asked_for_and_seen(gangs: Gangs) -> None:
 
 
 def test_waiting_in_the_queue_counts_toward_no_limit(gangs: Gangs) -> None:
-    first = gangs.start(actor_job("say=up", "sleep=3", nodes=2))
+    first = gangs.start(actor_job("say=up", "sleep=60", nodes=2))
     up(first)
-    second = gangs.start(actor_job("say=up", time_limit_s=2.0, nodes=2))
+    second = gangs.start(actor_job("say=up", time_limit_s=4.0, nodes=2))
     status = gangs.launcher.poll(second)
     assert status.state == "pending" and "job" in status.detail
     assert gangs.launcher.survivors(second) != []
+    time.sleep(4.5)
+    end_gang(gangs.launcher, first, 0.5)
     status = gangs.finish(second)
     assert status.exits[0].code == 0 and not status.deadline_hit
 
