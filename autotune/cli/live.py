@@ -51,12 +51,12 @@ class Board:
     def summary(self) -> str:
         """One line: best so far, baseline, failures, GPU-hours."""
         found = result(self.records, self.maximize)
-        from autotune.controller.standing import fastest_sample, standings
+        from autotune.controller.standing import best_so_far, fastest_sample
 
-        ranked = standings(self.records, self.maximize)
-        best = ranked[0].objective.value if ranked else None
+        leader = best_so_far(self.records, self.maximize)
+        best = leader.objective.value if leader else None
         base = found.baseline.objective.value if found.baseline else None
-        look = None if ranked else fastest_sample(self.records)
+        look = None if leader else fastest_sample(self.records)
         if look is not None:
             parts = [f"fastest look {figures.number(1.0 / look.value)} samples/s"]
         else:

@@ -25,7 +25,7 @@ from autotune.controller.ladder import LadderAgenda
 from autotune.controller.nodes import Nodes
 from autotune.controller.setting import Setting
 from autotune.controller.signals import Signals
-from autotune.controller.standing import Result, fastest_sample, result, standings
+from autotune.controller.standing import Result, best_so_far, fastest_sample, result
 from autotune.controller.start import Start, prepare_start
 from autotune.controller.timers import HangTimer
 from autotune.controller.watch import Watch
@@ -337,8 +337,8 @@ class Controller:
         if self.setting.first_fidelity == "throughput":
             self._best = fastest_sample(self.study.records())
             return
-        ranked = standings(self.study.records(), self.setting.maximize)
-        self._best = ranked[0].objective if ranked else None
+        best = best_so_far(self.study.records(), self.setting.maximize)
+        self._best = best.objective if best else None
 
     def _conclude(self, watch: Watch) -> None:
         if watch.ending == "hopeless":

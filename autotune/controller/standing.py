@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from autotune.config import ParameterValue
 from autotune.scoring import RUNS_TO_DROP_FROM
-from autotune.search.finalists import LOSS_PARITY
+from autotune.search.finalists import LOSS_PARITY, breaks_parity
 from autotune.search.time_to_train import runs_to_target
 from autotune.trial import Interval, Outcome, TrialRecord
 
@@ -102,6 +102,11 @@ def standings(records: Iterable[TrialRecord], maximize: bool = True) -> list[Sta
     return sorted(found, key=lambda s: s.objective.value, reverse=maximize)
 
 
+def best_so_far(records: Iterable[TrialRecord], maximize: bool = True) -> Standing | None:
+    """What the next trial has to beat: one that learns something else sets no bar."""
+    return next((s for s in standings(records, maximize) if not s.parity), None)
+
+
 def _by_time_to_train(records: list[TrialRecord]) -> list[Standing]:
     """Configs that reached the target at least once, by the score that MLPerf gives their runs.
 
@@ -138,7 +143,10 @@ def fastest_sample(records: Iterable[TrialRecord]) -> Interval | None:
     times = [
         record.measurement.sample_time_s
         for record in records
-        if record.outcome is Outcome.OK and record.measurement and record.measurement.sample_time_s
+        if record.outcome is Outcome.OK
+        and not breaks_parity(record)
+        and record.measurement
+        and record.measurement.sample_time_s
     ]
     return min(times, key=lambda time: time.value, default=None)
 

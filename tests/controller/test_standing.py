@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from autotune.controller.standing import result
+from dataclasses import replace
+
+from autotune.controller.standing import best_so_far, result
+from autotune.search.finalists import LOSS_PARITY
 from autotune.trial import Interval, Measurement, Outcome, TrialKind, TrialRecord
 
 
@@ -36,3 +39,12 @@ def test_without_a_final_the_best_whole_run_wins_and_an_early_stop_never_does() 
         [run(0, "base", 10, "baseline"), run(1, "a", 20), run(2, "early", 30, end=False)]
     )
     assert found.winner is not None and found.winner.values == {"c": "a"}
+
+
+def test_what_learns_something_else_sets_no_bar_for_the_others() -> None:
+    cheat = run(1, "cheat", 30)
+    assert cheat.measurement is not None
+    noted = replace(cheat.measurement, notes=(f"{LOSS_PARITY} a first loss of 5 ...",))
+    told = [run(0, "base", 10, "baseline"), replace(cheat, measurement=noted), run(2, "a", 20)]
+    best = best_so_far(told)
+    assert best is not None and best.values == {"c": "a"}
