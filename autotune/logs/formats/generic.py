@@ -15,22 +15,30 @@ _NOT_A_KEY = r"(?![\"']?\s*[:=]\s*[\"']?\d)"
 _GPU = r"(?:/|[ _]?per[ _]?)(?:gpu|device|chip|rank|accelerator|npu)"
 _STEPS = r"(?:it|iters?|iterations?|steps?|batch(?:es)?)"
 _TIMED = (
-    r"(?:\b(?:step|iter(?:ation)?|batch|train_step|step_time|iteration_time)[ _/]?"
+    r"(?:(?:\b|\bavg_)(?:step|iter(?:ation)?|batch|train_step|step_time|iteration_time)[ _/]?"
     r"(?:time|duration|latency|timing)"
     rf"|\btime(?:/|[ _]per[ _]){_STEPS}\b)"
 )
 _MS = r" ?(?:ms|msec|milliseconds)\b"
 _S = r" ?(?:s|sec|secs|seconds)\b"
 _N = r"{num}(?:[KMGB]\b)?"
+_STEP_KEY = (
+    r"(?:global[ _]?step|train(?:ing)?[ _]?step|steps?|iteration|iter|it|batch|update|num_updates)"
+)
+_EVALUATED = r"\b(?:eval\w*|valid\w*|val|test\w*)\b[\])}|:,\s-]{1,4}" + _STEP_KEY + r"\b"
+_TRAINING = r"^(?!.{,120}?\b(?:eval(?:uat\w+)?|valid(?:at\w+)?|val)\b).*?"
 _STEP = (
-    r"(?i:(?:^|[\s|,;\[(\"'{])(?:global[ _]?step|train(?:ing)?[ _]?step|steps?|iteration|iter|it"
-    r"|batch|update|num_updates)[\"']?\s*[:=#]?\s*\[?\s*(?P<step>\d[\d,]*)(?:\s*/\s*\d+)?)"
+    rf"(?i:^(?!.{{,120}}?{_EVALUATED}).*?(?:^|[\s|,;\[(\"'{{])"
+    + _STEP_KEY
+    + r"[\"']?\s*[:=#]?\s*\[?\s*(?P<step>\d(?:[\d,]|_\d)*)(?:\s*/\s*\d+)?)"
 )
 
-_MEMORY = r"(?i:\bmem(?:ory)?\b[^:=\d|,]{,60}[:=] *"
+_MEMORY = r"(?i:(?:\b|_)mem(?:ory)?\b[^:=\d|,]{,60}[:=] *"
+_USED_MEMORY = r"(?i:(?:\b|_)mem(?:ory)?\b[^:=\d|,]{,60}[:= ] *"
 _MEMORY_INSIDE = (
-    inside("em", _MEMORY + r"(?P<memory_gb>{num}) ?Gi?B?\b)"),
-    inside("em", _MEMORY + r"(?P<memory_mb>{num}) ?Mi?B?\b)"),
+    inside("em", _USED_MEMORY + r"(?P<memory_gb>{num}) ?Gi?B?\b)"),
+    inside("em", _USED_MEMORY + r"(?P<memory_mb>{num}) ?Mi?B?\b)"),
+    inside("bytes", _USED_MEMORY + r"(?P<memory_bytes>{num}) ?bytes\b)"),
 )
 _MEMORY_BESIDE = (
     beside("emory", _MEMORY + r"(?P<memory_gb>{num}) ?Gi?B\b)"),
@@ -49,14 +57,19 @@ FORMAT = LogFormat(
     "generic",
     table(
         _either(("tep", "ter", "atch", "pdate", "STEP", "ITER"), _STEP + _TOLD),
-        _either(_RATES, rf"(?i:\b(?P<samples_per_s>{_N}) ?{_SAMPLES}{_RATE_S}{_NOT_A_KEY})"),
         _either(
             _RATES,
-            rf"(?i:(?P<tokens_per_s_per_gpu>{_N}) ?{_TOKENS}{_RATE_S}{_GPU}{_NOT_A_KEY})",
+            rf"(?i:{_TRAINING}\b(?P<samples_per_s>{_N}) ?{_SAMPLES}{_RATE_S}{_NOT_A_KEY})",
         ),
         _either(
             _RATES,
-            rf"(?i:(?P<tokens_per_s>{_N}) ?{_TOKENS}{_RATE_S}(?!{_GPU}){_NOT_A_KEY})",
+            rf"(?i:{_TRAINING}(?P<tokens_per_s_per_gpu>{_N}) ?{_TOKENS}{_RATE_S}{_GPU}"
+            rf"{_NOT_A_KEY})",
+        ),
+        _either(
+            _RATES,
+            rf"(?i:{_TRAINING}(?P<tokens_per_s>{_N}) ?{_TOKENS}{_RATE_S}(?!{_GPU})"
+            rf"{_NOT_A_KEY})",
         ),
         opening("[", r"(?:Epoch|Train|Step):? *\[?\d+\]? *[\[(] *(?P<step>\d+)/\d+"),
         opening("Iter(train)", r"Iter\(train\) *\[ *(?P<step>\d+)/ *\d+\]"),
@@ -77,7 +90,7 @@ FORMAT = LogFormat(
         inside(
             "",
             rf"(?i:{_TIMED}(?:[ _]?\(?s(?:ec(?:onds)?)?\)?)?{_IS}(?P<step_time_s>{{num}})"
-            rf"(?![\d.]|,\d| ?[mu]s))",
+            rf"(?![\d.:]|,\d| ?[mu]s))",
         ),
         inside("us", rf"(?i:{_TIMED}{_IS}(?P<step_time_us>{{num}}) ?us\b)"),
         inside("", rf"(?i:\b(?:time|dt|took|elapsed){_IS}(?P<step_time_ms>{{num}}){_MS})"),
@@ -93,6 +106,8 @@ FORMAT = LogFormat(
             rf"(?P<step_time_ms>{{num}}) ?ms/{_STEPS}\b",
         ),
         inside("ms", r"[,|(] *(?P<step_time_ms>{num}) ?ms\b"),
+        inside("ms/", rf"\bms/{_STEPS}{_IS}(?P<step_time_ms>{{num}})"),
+        inside("/", rf"\bs(?:ec)?/{_STEPS}{_IS}(?P<step_time_s>{{num}})"),
         inside("s", rf"(?i:(?P<steps_per_s>{{num}}) ?{_STEPS}{_RATE_S}{_NOT_A_KEY})"),
         inside("s", rf"(?i:\b{_STEPS}{_RATE_S}{_IS}(?P<steps_per_s>{{num}}))"),
         inside("", rf"(?i:{_SAMPLES}{_RATE_S}{_IS}(?P<samples_per_s>{_N}))"),
@@ -103,7 +118,7 @@ FORMAT = LogFormat(
             "",
             r"(?i:(?<!val )(?<!val_)(?<!eval_)(?<!eval )(?<!valid_)(?<!z_)\bloss"
             + _IS
-            + r"(?P<loss>{num}))",
+            + r"(?:tensor\()?(?P<loss>{num}))",
         ),
         inside(
             "",

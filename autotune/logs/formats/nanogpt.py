@@ -30,7 +30,7 @@ FORMAT = LogFormat(
         inside("dt", r"\bdt[:= ]+(?P<step_time_ms>{num}) ?ms"),
         inside("dt", r"\bdt[:= ]+(?P<step_time_s>{num}) ?s\b"),
         inside("took", r"\btook[: ]+(?P<step_time_ms>{num}) ?ms"),
-        inside("ms", r"[|(,] *(?:time[: ]*)?(?P<step_time_ms>{num}) ?ms\b"),
+        inside("ms", r"[|(,] *(?:(?:step )?time[: ]*)?(?P<step_time_ms>{num}) ?ms\b"),
         inside("tok", r"tok(?:ens)?/s(?:ec)?[:= ]+(?P<tokens_per_s>{num}[KMk]?)"),
         inside("tok", r"(?P<tokens_per_s>{num}[KMk]?) tok(?:ens)?/s"),
         inside("mfu", r"(?:\b|_)mfu[: ]+(?P<mfu_percent>{num})%?"),
