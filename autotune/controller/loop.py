@@ -9,10 +9,7 @@ Every arrow is a point at which the next controller can pick the study up.
 from __future__ import annotations
 
 import dataclasses
-import random
-import re
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from threadpoolctl import threadpool_limits
@@ -22,7 +19,8 @@ from autotune.controller.agenda import Agenda, Over, Task
 from autotune.controller.events import Listener, Silent
 from autotune.controller.failpoints import failpoint
 from autotune.controller.ladder import LadderAgenda
-from autotune.controller.nodes import Nodes
+from autotune.controller.nodes import Nodes, unfit_nodes
+from autotune.controller.outage import Outage
 from autotune.controller.setting import Setting
 from autotune.controller.signals import Signals
 from autotune.controller.standing import Result, best_so_far, fastest_sample, result
@@ -39,7 +37,7 @@ from autotune.errors import (
     StudyHeld,
 )
 from autotune.launchers import submit_all
-from autotune.launchers.nvml import read_gpus, wait_released
+from autotune.launchers.nvml import read_gpus
 from autotune.search.distributions import distributions
 from autotune.search.steady import SteadyState
 from autotune.study.artifacts import keep_artifacts
@@ -51,9 +49,7 @@ from autotune.trial import SMALLER, Interval, Outcome, TrialRecord
 FASTEST_POLL_S = 0.005
 SLOWEST_POLL_S = 0.1
 INFRA_RETRIES = 2
-GPU_RELEASE_BOUND_S = 30.0
 NOTE_BOUND_S = 60.0
-HARDWARE = re.compile(r"\bXid\b|\bECC\b|fallen off the bus", re.IGNORECASE)
 
 
 class Fenced(StudyHeld):
@@ -82,8 +78,8 @@ class Controller:
         self.untold: list[tuple[TrialRecord, Intent]] = []
         self.agenda = agenda or Agenda(setting, float(study.noted("wall_time_s") or 0.0))
         self._distributions = distributions(setting.legal)
-        self._storage_retry_at = 0.0
-        self._storage_failures = 0
+        self._outage = Outage(self.listener.message, lambda: recovery.take_in_appeared(self))
+        self._with_storage = self._outage.do
         self._poll_s = FASTEST_POLL_S
         self._doubts_stay = False
         self._over: str | None = None
@@ -145,7 +141,7 @@ class Controller:
         self._tell_who_waits()
         if settled:
             self._poll_s = FASTEST_POLL_S
-        elif self.running or self._storage_retry_at:
+        elif self.running or self._outage.lasts:
             time.sleep(self._poll_s)
             self._poll_s = min(self._poll_s * 1.3, SLOWEST_POLL_S)
 
@@ -170,27 +166,7 @@ class Controller:
                 self._told_to_prepare.add(number)
                 self.listener.message(f"trial {number} prepares: {watch.preparation.what}")
 
-    # -- the storage, which may be away
-
-    def _with_storage(self, work: Callable[[], None]) -> None:
-        """Do something that needs the storage, or put it off with jitter while it is away."""
-        if time.monotonic() < self._storage_retry_at:
-            return
-        try:
-            if self._storage_failures:
-                recovery.take_in_appeared(self)
-            work()
-        except StorageAway as error:
-            self._storage_failures += 1
-            wait = min(30.0, 0.5 * 2 ** min(self._storage_failures, 6)) * random.uniform(0.5, 1.0)
-            self._storage_retry_at = time.monotonic() + wait
-            if self._storage_failures == 1:
-                self.listener.message(f"{error}; trials go on, results wait on disk")
-            return
-        if self._storage_failures:
-            self.listener.message("the storage answers again")
-        self._storage_failures = 0
-        self._storage_retry_at = 0.0
+    # -- the lease
 
     def _keep_lease(self) -> None:
         lease = self.study.lease
@@ -354,7 +330,7 @@ class Controller:
             unfit = watch.status.unfit
             self.nodes.set_aside(list(unfit), "; ".join(unfit.values()))  # if others are left
             return
-        nodes, why = self._unfit(watch, record)
+        nodes, why = unfit_nodes(watch, record, alone=not self.running)
         if why and not self.nodes.set_aside(nodes, why):
             self._with_storage(self._tell_all)
             raise InfrastructureError(
@@ -362,21 +338,6 @@ class Controller:
                 "are left; the config is not blamed. "
                 f"Mend the node, then `autotune resume {self.study.name}`."
             )
-
-    def _unfit(self, watch: Watch, record: TrialRecord) -> tuple[Sequence[str], str]:
-        """On which of a gang's nodes nothing more may run, and why (empty when they are fine).
-
-        All of them, where it is not known which one failed.
-        """
-        nodes = watch.status.nodes or record.nodes
-        unfit = list(watch.status.unfit)
-        if watch.survivors:
-            return unfit or nodes, "processes would not die: " + "; ".join(watch.survivors[:5])
-        if record.outcome is Outcome.INFRA and HARDWARE.search(record.outcome_reason):
-            return watch.nodes_that_told("gpu_hw") or nodes, record.outcome_reason
-        if self.running:
-            return nodes, ""
-        return nodes, "; ".join(wait_released(watch.gpus_before, GPU_RELEASE_BOUND_S))
 
     def _settle(self, record: TrialRecord, intent: Intent) -> None:
         """Retry what was not the config's fault; else write the result file and tell it."""

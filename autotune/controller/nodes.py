@@ -7,6 +7,7 @@ set aside is kept in the study, and stays so until `autotune resume STUDY --rele
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +18,19 @@ from autotune.content import find_content
 from autotune.controller.events import Listener
 from autotune.controller.one_off import run_job
 from autotune.controller.setting import Setting
+from autotune.controller.watch import Watch
 from autotune.errors import BadInput, InfrastructureError
 from autotune.launchers import end_gang
 from autotune.launchers.host import read_object
+from autotune.launchers.nvml import wait_released
 from autotune.logs.tail import TrialLogs
 from autotune.study.record import Study
-from autotune.trial import GangStatus, Job
+from autotune.trial import GangStatus, Job, Outcome, TrialRecord
 
 CHECK_NOTE, ASIDE_NOTE = "node_check", "nodes_aside"
 CHECK_LIMIT_S = 180.0
+GPU_RELEASE_BOUND_S = 30.0
+HARDWARE = re.compile(r"\bXid\b|\bECC\b|fallen off the bus", re.IGNORECASE)
 LAGS_BELOW = {"cuda": 0.85, "cpu": 0.5}
 """Share of the gang's median below which a device lags; a CPU's neighbours make it uneven."""
 LINK_LAGS_BELOW = 0.5
@@ -112,6 +117,22 @@ class Nodes:
         if handle is not None:
             end_gang(self._setting.launcher, handle, 1.0)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def unfit_nodes(watch: Watch, record: TrialRecord, alone: bool) -> tuple[Sequence[str], str]:
+    """On which of a gang's nodes nothing more may run, and why (empty when they are fine).
+
+    All of them, where it is not known which one failed. ``alone``: no other gang may be what
+    holds this host's GPUs.
+    """
+    nodes = watch.status.nodes or record.nodes
+    if watch.survivors:
+        told = list(watch.status.unfit)
+        return told or nodes, "processes would not die: " + "; ".join(watch.survivors[:5])
+    if record.outcome is Outcome.INFRA and HARDWARE.search(record.outcome_reason):
+        return watch.nodes_that_told("gpu_hw") or nodes, record.outcome_reason
+    held = wait_released(watch.gpus_before, GPU_RELEASE_BOUND_S) if alone else []
+    return nodes, "; ".join(held)
 
 
 def release_nodes(study: Study, names: Sequence[str]) -> None:

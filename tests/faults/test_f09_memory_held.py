@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.controller import Controller, Options, loop, prepare
+from autotune.controller import Controller, Options, nodes, prepare
 from autotune.errors import InfrastructureError
 from autotune.launchers.nvml import Gpu, Holder, wait_released
 from autotune.study.paths import StudyPaths
@@ -47,7 +47,7 @@ def test_f09_nothing_more_is_launched_and_the_config_is_not_blamed(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AUTOTUNE_HOME", cli.env["AUTOTUNE_HOME"])
     monkeypatch.chdir(cli.folder)
-    monkeypatch.setattr(loop, "GPU_RELEASE_BOUND_S", 0.3)
+    monkeypatch.setattr(nodes, "GPU_RELEASE_BOUND_S", 0.3)
     cli.write("gpu.py", HOLDING)
     cli.write("space.yaml", SPACE)
     setting = prepare("space.yaml", (), Options(sampler="random"), simulate=False)
