@@ -57,9 +57,11 @@ def duration(seconds: float) -> str:
 
 
 def gain(value: Interval | None) -> str:
-    """A gain as 1.23x with its interval."""
+    """A gain as 1.23x with its interval; of one run each (a seed, say) nothing tells the spread."""
     if value is None:
         return "n/a"
+    if value.low == value.high:
+        return f"{value.value:.2f}x (no spread measured)"
     return f"{value.value:.2f}x ({value.low:.2f} to {value.high:.2f})"
 
 
