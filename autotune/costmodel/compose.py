@@ -20,6 +20,8 @@ QUEUED_LAYERS, QUEUED_WARM_UP = 31.0, 23.0
 KEPT_OF_PASS, LAGS_FROM = 0.78, 0.88
 EDGE_LAUNCHES = 0.3
 """Embedding or head, loss and hand-overs of a stage, in launches of a layer."""
+SEND_AHEAD = 0.5
+"""Share of a stage's last layer that is launched before its hand-over, so that nothing queues."""
 LONG_RING = 24.0
 """Tensor-parallel rings over more than two nodes stall their host at every hand-over."""
 _ACTIVATIONS = MEMORY_PARTS.index("activations")
@@ -42,8 +44,9 @@ def compose(
     depth = np.stack([cuts.first, cuts.middle, cuts.last])
     heads = np.stack([single, np.zeros_like(single), np.ones_like(single)])
     loads = depth * cost + heads * head_cost
+    behind = np.maximum(depth - SEND_AHEAD, 0.0)
     waits = (depth + EDGE_LAUNCHES) * time.host * np.exp(constants["host"])
-    waits = waits + depth * time.stall * np.exp(constants["interference"])
+    waits = waits + behind * time.stall * np.exp(constants["interference"])
     slowest = np.maximum(loads, waits * (depth > 0)).argmax(axis=0)
     layers = depth[slowest, np.arange(len(cost))]
     with_head = heads[slowest, np.arange(len(cost))]
@@ -55,7 +58,7 @@ def compose(
     window = layout.overlap_dp * _BACKWARD_SHARE / m
     recompute = (m * layers)[:, None] * time.recompute
     host = m * time.host * (layers + EDGE_LAUNCHES)
-    stall = m * time.stall * layers
+    stall = m * time.stall * np.maximum(layers - SEND_AHEAD, 0.0)
     launching = host * np.exp(constants["host"]) + stall * np.exp(constants["interference"])
     lag = (steady + recompute) @ weight / launching
     ahead = _layers_ahead(layout, memory, lag, time.hand_over_wait)
