@@ -70,8 +70,11 @@ def _verify(study: Study, winner: Winner) -> None:
     print(f"the study: {figures.interval(kept)} {unit}")
     print(f"run.sh:    {figures.interval(again)} {unit}")
     off = again.value / kept.value - 1
-    if kept.overlaps(again) or abs(off) <= CLOSE:
+    if abs(off) <= CLOSE:
         print(f"The exported script does what was measured ({off:+.1%}).")
+        return
+    if kept.overlaps(again):
+        print(f"The exported script is {off:+.1%} off, within what these noisy figures allow.")
         return
     print(f"autotune: the exported script is {off:+.1%} off what was measured", file=sys.stderr)
     raise typer.Exit(1)
