@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests import forked
+
 TRAINER = """
 import argparse, sys, time
 parser = argparse.ArgumentParser()
@@ -59,14 +61,7 @@ class Cli:
         return [sys.executable, "-m", "autotune", *words]
 
     def __call__(self, *words: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.argv(*words),
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+        done = forked.autotune(words, self.folder, self.env)
         if expect is not None:
             assert done.returncode == expect, (
                 f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
