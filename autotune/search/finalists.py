@@ -15,7 +15,7 @@ from autotune.trial import Interval, Outcome, TrialRecord
 ROUNDS = 3
 """After this many turns each, rivals that still overlap are a tie."""
 REACH = 0.9
-"""A rival with less than this share of the leader's figure is not in doubt: no GPU time for it."""
+"""A rival none of whose runs had this share of the leader's figure is out: no GPU time for it."""
 LOSS_PARITY = "loss parity:"
 """How a measurement's note begins that says its first losses left the baseline's tolerance."""
 
@@ -87,11 +87,7 @@ def contenders(
     baseline = [c for c in found if c.is_baseline]
     others = [c for c in found if not c.is_baseline]
     leader = _leader(found, maximize).value if found else 0.0
-    chosen = [
-        c
-        for c in found[:finalists]
-        if not c.is_baseline and _share(c.value, leader, maximize) >= REACH
-    ]
+    chosen = [c for c in found[:finalists] if not c.is_baseline and _in_reach(c, leader, maximize)]
     for base in baseline if opted_in else []:
         kept = [c for c in others if all(c.values.get(n) == base.values.get(n) for n in opted_in)]
         chosen += [c for c in kept[:1] if c not in chosen]
@@ -111,8 +107,10 @@ def still_in(rivals: Sequence[Contender], maximize: bool) -> list[Contender]:
     ]
 
 
-def _share(value: float, leader: float, maximize: bool) -> float:
-    return value / leader if maximize else leader / value
+def _in_reach(rival: Contender, leader: float, maximize: bool) -> bool:
+    """Whether any of a rival's runs came near the leader's figure."""
+    shown = (rival.search.value, *rival.turns)
+    return max(shown) >= REACH * leader if maximize else min(shown) <= leader / REACH
 
 
 def _leader(rivals: Sequence[Contender], maximize: bool) -> Contender:

@@ -55,6 +55,11 @@ def test_a_leader_that_was_luck_lets_the_others_back_in() -> None:
     assert play(told, speeds).count("b") == ROUNDS
 
 
+def test_a_rival_that_was_near_once_stays_through_a_bad_turn() -> None:
+    speeds = {"base": [100] * 3, "a": [131, 130, 132], "b": [90, 131, 130]}
+    assert play(list(SEARCH), speeds).count("b") == ROUNDS
+
+
 def test_rivals_that_overlap_stop_at_a_tie() -> None:
     speeds = {"base": [100] * 5, "a": [128, 132, 130], "b": [131, 128, 129]}
     turns = play(list(SEARCH), speeds)
