@@ -37,14 +37,15 @@ class Kernel:
     length: float
     noise: float
 
-    def between(
-        self, basis_a: FloatArray, basis_b: FloatArray, x_a: FloatArray, x_b: FloatArray
-    ) -> FloatArray:
-        """Covariance of points a (n) with points b (m): (n, m), measurement noise left out."""
+    def between(self, basis_a: FloatArray, basis_b: FloatArray, likeness: FloatArray) -> FloatArray:
+        """Covariance of points a (n) with points b (m), noise left out: (n, m).
+
+        ``likeness`` (n, m) is their `matern` correlation at the kernel's length.
+        """
         linear = np.asarray((basis_a * self.slopes**2) @ basis_b.T + self.level**2)
         if self.smooth <= 0.0:
             return linear
-        return np.asarray(linear + self.smooth**2 * matern(x_a, x_b, self.length))
+        return np.asarray(linear + self.smooth**2 * likeness)
 
     def variance(self, basis: FloatArray) -> FloatArray:
         """Prior variance of each point: (n,)."""
@@ -60,11 +61,10 @@ def matern(x_a: FloatArray, x_b: FloatArray, length: float) -> FloatArray:
 
 @dataclass(frozen=True)
 class Posterior:
-    """A kernel conditioned on residuals ``y`` seen at points ``basis`` (n, k) and ``x`` (n, d)."""
+    """A kernel conditioned on residuals ``y`` seen at points of effects ``basis`` (n, k)."""
 
     kernel: Kernel
     basis: FloatArray
-    x: FloatArray
     factor: FloatArray
     weights: FloatArray
     log_evidence: float
@@ -75,37 +75,38 @@ class Posterior:
         cls,
         kernel: Kernel,
         basis: FloatArray,
-        x: FloatArray,
+        likeness: FloatArray,
         y: FloatArray,
         odd: NDArray[np.bool_] | None = None,
     ) -> Posterior:
         """Conditions on n >= 0 residuals; the evidence is the log density of ``y``.
 
+        ``likeness`` (n, n) is the points' `matern` correlation at the kernel's length.
         Residuals marked ``odd`` (n,) are taken for broken runs: they weigh next to nothing, and
         each costs the evidence the odds of one.
         """
         count = len(y)
         odd = np.zeros(count, dtype=bool) if odd is None else odd
         if count == 0:
-            return cls(kernel, basis, x, np.zeros((0, 0)), np.zeros(0), 0.0, odd)
-        covariance = kernel.between(basis, basis, x, x)
+            return cls(kernel, basis, np.zeros((0, 0)), np.zeros(0), 0.0, odd)
+        covariance = kernel.between(basis, basis, likeness)
         covariance[np.diag_indices(count)] += kernel.noise**2 + (ODD_DEVIATION * odd) ** 2
         factor = cholesky(covariance, lower=True, check_finite=False)
         weights = cho_solve((factor, True), y, check_finite=False)
         evidence = -0.5 * float(y @ weights) - float(np.log(np.diag(factor)).sum())
         evidence -= 0.5 * count * math.log(2 * math.pi) - ODD_LOG_ODDS * float(odd.sum())
-        return cls(kernel, basis, x, factor, weights, evidence, odd)
+        return cls(kernel, basis, factor, weights, evidence, odd)
 
     @classmethod
     def condition_robustly(
-        cls, kernel: Kernel, basis: FloatArray, x: FloatArray, y: FloatArray
+        cls, kernel: Kernel, basis: FloatArray, likeness: FloatArray, y: FloatArray
     ) -> Posterior:
         """Conditions on residuals of which some may be broken runs.
 
         Residuals that the others contradict most (leave-one-out, Rasmussen and Williams,
         section 5.4.2) are taken for odd one after another, as long as that explains more.
         """
-        found = cls.condition(kernel, basis, x, y)
+        found = cls.condition(kernel, basis, likeness, y)
         for _ in range(min(MOST_ODD, len(y) // 3)):
             inverse = cho_solve((found.factor, True), np.eye(len(y)), check_finite=False)
             surprise = np.abs(found.weights) / np.sqrt(np.diag(inverse))
@@ -115,7 +116,7 @@ class Posterior:
                 break
             odd = found.odd.copy()
             odd[worst] = True
-            tried = cls.condition(kernel, basis, x, y, odd)
+            tried = cls.condition(kernel, basis, likeness, y, odd)
             if tried.log_evidence <= found.log_evidence:
                 break
             found = tried
@@ -141,12 +142,12 @@ class Posterior:
         level = self.kernel.level**2 * float(self.weights.sum())
         return level, np.asarray(self.kernel.slopes**2 * (self.basis.T @ self.weights))
 
-    def predict(self, basis: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and deviation of the residual at points (m, k), (m, d): two arrays (m,)."""
+    def predict(self, basis: FloatArray, likeness: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and deviation of the residual at points (m, k) so like (m, n) the seen: two (m,)."""
         prior = self.kernel.variance(basis)
         if not len(self.weights):
             return np.zeros(len(basis)), np.sqrt(prior)
-        cross = self.kernel.between(basis, self.basis, x, self.x)
+        cross = self.kernel.between(basis, self.basis, likeness)
         solved = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         variance = prior - (solved**2).sum(0)
         return cross @ self.weights, np.sqrt(np.maximum(variance, 1e-12))

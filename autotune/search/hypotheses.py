@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from autotune.search.features import Features
-from autotune.search.gaussian import Kernel, Posterior
+from autotune.search.gaussian import Kernel, Posterior, matern
 from autotune.search.memory import MemoryBelief, MemoryFacts, MemoryPrior, no_kin
 from autotune.search.prior import CostPrior
 from autotune.search.proposal import LegalRows
@@ -130,12 +130,13 @@ def _blind(
 
 @dataclass(frozen=True)
 class SpeedBelief:
-    """All rivals conditioned on the same trials, with their posterior odds."""
+    """All rivals conditioned on the same trials, at ``rows``, with their posterior odds."""
 
     rivals: tuple[Explanation, ...]
     posteriors: tuple[Posterior, ...]
     weights: FloatArray
     features: FloatArray
+    rows: IntArray
 
     @classmethod
     def condition(
@@ -151,31 +152,35 @@ class SpeedBelief:
             some = slice(None, None, len(rows) // (SCREENED // 2))
             first = cls.condition(rivals, features, rows[some], cost[some], pending[:0])
             rivals = [r for r, w in zip(rivals, first.weights, strict=True) if w > HOPELESS]
+        everywhere = np.concatenate([rows, pending])
+        likeness = _likeness(rivals, features[everywhere], features[everywhere])
+        count = len(rows)
         posteriors = []
         for rival in rivals:
-            seen = Posterior.condition_robustly(
-                rival.kernel, rival.basis[rows], features[rows], cost - rival.mean[rows]
+            among = likeness[rival.kernel.length][:count, :count]
+            residual = cost - rival.mean[rows]
+            posteriors.append(
+                Posterior.condition_robustly(rival.kernel, rival.basis[rows], among, residual)
             )
-            posteriors.append(seen)
         evidence = np.array([p.log_evidence for p in posteriors])
         weights = _odds(np.array([r.odds for r in rivals]), evidence)
         if len(pending):
-            both = np.concatenate([rows, pending])
             for at, (rival, seen) in enumerate(zip(rivals, posteriors, strict=True)):
-                guess, _ = seen.predict(rival.basis[pending], features[pending])
+                alike, basis = likeness[rival.kernel.length], rival.basis[everywhere]
+                guess, _ = seen.predict(basis[count:], alike[count:, :count])
                 residual = np.concatenate([cost - rival.mean[rows], guess])
                 odd = np.concatenate([seen.odd, np.zeros(len(pending), dtype=bool)])
-                posteriors[at] = Posterior.condition(
-                    rival.kernel, rival.basis[both], features[both], residual, odd
-                )
-        return cls(tuple(rivals), tuple(posteriors), weights, features)
+                posteriors[at] = Posterior.condition(rival.kernel, basis, alike, residual, odd)
+        return cls(tuple(rivals), tuple(posteriors), weights, features, everywhere)
 
     def predict(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mean and deviation of log cost under each rival with a say: two arrays (rivals, m)."""
+        heard = [self.rivals[at] for at in self._heard]
+        likeness = _likeness(heard, self.features[rows], self.features[self.rows])
         means, sigmas = [], []
-        for at in self._heard:
-            rival, posterior = self.rivals[at], self.posteriors[at]
-            mean, sigma = posterior.predict(rival.basis[rows], self.features[rows])
+        for rival, at in zip(heard, self._heard, strict=True):
+            alike = likeness[rival.kernel.length]
+            mean, sigma = self.posteriors[at].predict(rival.basis[rows], alike)
             means.append(mean + rival.mean[rows])
             sigmas.append(np.sqrt(sigma**2 + rival.kernel.noise**2))
         return np.array(means), np.array(sigmas)
@@ -353,6 +358,13 @@ def expected_fall(means: FloatArray, sigmas: FloatArray | float, level: float) -
     z = (level - means) / sigmas
     density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
     return np.asarray(sigmas * (z * ndtr(z) + density))
+
+
+def _likeness(
+    rivals: Sequence[Explanation], x_a: FloatArray, x_b: FloatArray
+) -> dict[float, FloatArray]:
+    """Correlation of points (n, d) and (m, d), (n, m), by length scale of the rivals' kernels."""
+    return {length: matern(x_a, x_b, length) for length in {r.kernel.length for r in rivals}}
 
 
 def _odds(prior: FloatArray, log_evidence: FloatArray) -> FloatArray:

@@ -3,7 +3,9 @@
 A linear-Gaussian model of log(peak memory / capacity): a prior mean per row, a few effects with
 prior widths, and what no effect explains. A peak is an exact observation, an out-of-memory end
 says only "above capacity", a run without a figure only "below": censored observations, joined
-by Laplace's approximation around the one optimum (the log posterior is concave).
+by Laplace's approximation around the one optimum (the log posterior is concave). The optimum is
+sought in the space of the facts, as in Rasmussen and Williams, Gaussian Processes for Machine
+Learning, algorithms 3.1 and 3.2.
 
 Rows that are kin (the same layout, the same states on a GPU) share most of what no effect
 explains, so that one out-of-memory speaks for all of its kin: were each variant of a layout a
@@ -14,13 +16,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.special import log_ndtr, ndtr
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+CLOSE = 1e-4
+"""Newton's last step, in log memory; each step squares the error of the one before."""
 
 
 @dataclass(frozen=True)
@@ -78,30 +85,23 @@ class Families:
             widths += [prior.sigma * math.sqrt(share)] * len(known)
         return cls(prior, tuple(position), np.array(widths))
 
+    def columns(self, rows: IntArray) -> IntArray:
+        """The seen families of rows (m,), by grouping, -1 for families never seen: (m, g)."""
+        found = np.empty((len(rows), len(self.position)), dtype=np.int64)
+        for k, at in enumerate(self.position):
+            found[:, k] = at[self.prior.kin[rows, k]]
+        return found
+
     def basis(self, rows: IntArray) -> FloatArray:
         """Effects of rows (m,) on their seen families, after the prior's own: (m, columns)."""
-        out = np.zeros((len(rows), len(self.widths)))
-        for members, at in zip(self.prior.kin.T, self.position, strict=True):
-            column = at[members[rows]]
-            known = np.flatnonzero(column >= 0)
-            out[known, column[known]] = 1.0
-        return out
+        out = np.zeros((len(rows), len(self.widths) + 1))
+        out[np.arange(len(rows))[:, None], self.columns(rows)] = 1.0
+        return out[:, :-1]
 
-    def spread(self, rows: IntArray) -> FloatArray:
-        """Variance (m,) that seen families do not tell: the row's own, and unseen families'."""
-        variance = np.full(len(rows), self.prior.own_sigma**2)
-        shares = self.prior.kin_shares
-        for members, at, share in zip(self.prior.kin.T, self.position, shares, strict=True):
-            variance += (at[members[rows]] < 0) * share * self.prior.sigma**2
-        return variance
-
-    def shift(self, effects: FloatArray, rows: IntArray) -> FloatArray:
-        """What the families' effects add to rows (m,): (m,)."""
-        total = np.zeros(len(rows))
-        padded = np.append(effects, 0.0)
-        for members, at in zip(self.prior.kin.T, self.position, strict=True):
-            total += padded[at[members[rows]]]
-        return total
+    def spread(self, columns: IntArray) -> FloatArray:
+        """Variance that seen families (m, g) do not tell: a row's own, and unseen families'."""
+        shares = np.array(self.prior.kin_shares)
+        return np.asarray(self.prior.own_sigma**2 + (columns < 0) @ shares * self.prior.sigma**2)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,17 @@ class MemoryFacts:
     @property
     def count(self) -> int:
         """How many rows there are in all."""
-        return len(self.seen) + len(self.ran) + len(self.beyond)
+        return len(self.rows)
+
+    @property
+    def bounds(self) -> IntArray:
+        """Rows of which only a bound is known."""
+        return np.concatenate([self.ran, self.beyond])
+
+    @property
+    def rows(self) -> IntArray:
+        """All of them, those seen first."""
+        return np.concatenate([self.seen, self.bounds])
 
     def thinned(self, most: int) -> MemoryFacts:
         """About ``most`` of them, evenly."""
@@ -128,50 +138,59 @@ class MemoryFacts:
 class MemoryBelief:
     """The prior after some facts; ``log_evidence`` says how well it had expected them.
 
-    ``effects`` are the prior's own, then those of the families seen.
+    ``effects`` (k,) are the prior's own, then those of the families seen, ``deviations`` theirs
+    before any fact; ``explained`` (facts, k) is the root of the share of variance that is gone.
     """
 
     prior: MemoryPrior
     families: Families
     effects: FloatArray
-    covariance: FloatArray
+    deviations: FloatArray
+    explained: FloatArray
     log_evidence: float
 
     @classmethod
     def condition(cls, prior: MemoryPrior, facts: MemoryFacts) -> MemoryBelief:
-        """Newton's method to the optimum, then Laplace: at most 30 steps of k by k."""
-        families = Families.of(prior, np.concatenate([facts.seen, facts.ran, facts.beyond]))
-        likelihood = _Likelihood.of(prior, families, facts)
-        widths = np.concatenate([prior.widths, families.widths])
-        precision = np.diag(1.0 / widths**2)
-        effects = np.zeros(len(widths))
-        value, gradient, curvature = likelihood.at(effects)
-        for _ in range(30):
-            slope = gradient - precision @ effects
-            step = np.linalg.solve(curvature + precision, slope)
-            now = value - 0.5 * effects @ precision @ effects
-            scale = 1.0
-            while scale > 1e-3:
-                moved = effects + scale * step
-                value, gradient, curvature = likelihood.at(moved)
-                if value - 0.5 * moved @ precision @ moved >= now - 1e-9:
-                    break
-                scale *= 0.5
-            effects = moved
-            if np.abs(scale * step).max(initial=0.0) < 1e-5:
-                break
-        whole = curvature + precision
-        penalty = 0.5 * float(effects @ precision @ effects)
-        spread = 0.5 * float(np.linalg.slogdet(whole)[1] + 2.0 * np.log(widths).sum())
-        covariance = np.asarray(np.linalg.inv(whole), dtype=np.float64)
-        return cls(prior, families, effects, covariance, value - penalty - spread)
+        """Newton's method to the optimum, then Laplace: at most 30 steps of facts by facts."""
+        families = Families.of(prior, facts.rows)
+        deviations = np.concatenate([prior.widths, families.widths])
+        basis = np.vstack([prior.shown_basis[facts.seen], prior.basis[facts.bounds]])
+        scaled = np.hstack([basis, families.basis(facts.rows)]) * deviations
+        optimum = _Optimum.found(scaled, _Likelihood.of(prior, facts))
+        root = optimum.root[:, None] * scaled
+        return cls(
+            prior=prior,
+            families=families,
+            effects=deviations * (scaled.T @ optimum.weights),
+            deviations=deviations,
+            explained=solve_triangular(optimum.factor, root, lower=True, check_finite=False),
+            log_evidence=optimum.log_evidence,
+        )
+
+    @cached_property
+    def _covariance(self) -> FloatArray:
+        """Of the effects (k + 1, k + 1): a family never seen, at -1, has none."""
+        left = np.eye(len(self.effects)) - self.explained.T @ self.explained
+        return np.pad(left * self.deviations * self.deviations[:, None], (0, 1))
 
     def log_ratio(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mean and deviation of log(peak / capacity) at rows (m,): two arrays (m,)."""
-        basis = np.hstack([self.prior.basis[rows], self.families.basis(rows)])
-        mean = self.prior.mean[rows] + basis @ self.effects
-        variance = ((basis @ self.covariance) * basis).sum(1) + self.families.spread(rows)
+        own, covariance = len(self.prior.widths), self._covariance
+        basis, columns = self.prior.basis[rows], self.families.columns(rows)
+        mean = self.prior.mean[rows] + basis @ self.effects[:own] + self._shift(columns)
+        variance = ((basis @ covariance[:own, :own]) * basis).sum(1) + self.families.spread(columns)
+        at = np.where(columns < 0, -1, own + columns).T
+        for k, family in enumerate(at):
+            variance += 2.0 * (basis * covariance[family, :own]).sum(1)
+            variance += covariance[family, family]
+            for other in at[:k]:
+                variance += 2.0 * covariance[family, other]
         return mean, np.sqrt(variance)
+
+    def _shift(self, columns: IntArray) -> FloatArray:
+        """What the effects of seen families (m, g) add: (m,)."""
+        effects = np.append(self.effects[len(self.prior.widths) :], 0.0)
+        return np.asarray(effects[columns].sum(1))
 
     def rough_fits(self, rows: IntArray) -> FloatArray:
         """Probability that each row (m,) stays below capacity, its effects taken as known: (m,)."""
@@ -186,8 +205,9 @@ class MemoryBelief:
             mean = (prior.mean + prior.basis @ self.effects[:own])[rows]
         else:
             mean = prior.mean[rows] + prior.basis[rows] @ self.effects[:own]
-        mean = mean + self.families.shift(self.effects[own:], rows)
-        return np.asarray(ndtr(-mean / np.sqrt(self.families.spread(rows))))
+        columns = self.families.columns(rows)
+        mean = mean + self._shift(columns)
+        return np.asarray(ndtr(-mean / np.sqrt(self.families.spread(columns))))
 
     def fits(self, rows: IntArray) -> FloatArray:
         """Probability that each row's peak stays below capacity: (m,)."""
@@ -197,37 +217,79 @@ class MemoryBelief:
 
 @dataclass(frozen=True)
 class _Likelihood:
-    """The facts as equations in the effects: exact ones, and (means, basis, sign) of bounds."""
+    """The facts in terms of what the effects add at them: what was seen, then bounds by sign."""
 
     sigma: float
     seen: FloatArray
-    seen_basis: FloatArray
-    seen_curvature: FloatArray
-    bounds: tuple[tuple[FloatArray, FloatArray, float], ...]
+    bounds: FloatArray
+    sign: FloatArray
 
     @classmethod
-    def of(cls, prior: MemoryPrior, families: Families, facts: MemoryFacts) -> _Likelihood:
-        shown = np.hstack([prior.shown_basis[facts.seen], families.basis(facts.seen)])
-        bounds = tuple(
-            (prior.mean[rows], np.hstack([prior.basis[rows], families.basis(rows)]), sign)
-            for rows, sign in ((facts.ran, -1.0), (facts.beyond, 1.0))
+    def of(cls, prior: MemoryPrior, facts: MemoryFacts) -> _Likelihood:
+        return cls(
+            prior.own_sigma,
+            facts.seen_log - prior.shown[facts.seen],
+            prior.mean[facts.bounds],
+            np.repeat([-1.0, 1.0], [len(facts.ran), len(facts.beyond)]),
         )
-        curvature = shown.T @ shown / prior.own_sigma**2
-        seen = facts.seen_log - prior.shown[facts.seen]
-        return cls(prior.own_sigma, seen, shown, curvature, bounds)
 
-    def at(self, effects: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        """Log likelihood, its gradient and its negated curvature in the effects."""
-        sigma = self.sigma
-        error = (self.seen - self.seen_basis @ effects) / sigma
-        value = -0.5 * float(error @ error) - len(error) * math.log(sigma * math.sqrt(2 * math.pi))
-        gradient = self.seen_basis.T @ error / sigma
-        curvature = self.seen_curvature
-        for mean, basis, sign in self.bounds:
-            z = sign * (mean + basis @ effects) / sigma
-            log_p = log_ndtr(z)
-            hazard = np.exp(-0.5 * z**2 - 0.5 * math.log(2 * math.pi) - log_p)
-            value += float(log_p.sum())
-            gradient = gradient + sign * basis.T @ hazard / sigma
-            curvature = curvature + (basis * (hazard * (hazard + z))[:, None]).T @ basis / sigma**2
-        return value, gradient, curvature
+    def at(self, added: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """Log likelihood, its gradient and its negated curvature (facts,) in what is added."""
+        sigma, count = self.sigma, len(self.seen)
+        error = (self.seen - added[:count]) / sigma
+        z = self.sign * (self.bounds + added[count:]) / sigma
+        log_p = log_ndtr(z)
+        hazard = np.exp(-0.5 * z**2 - 0.5 * math.log(2 * math.pi) - log_p)
+        value = -0.5 * float(error @ error) - count * math.log(sigma * math.sqrt(2 * math.pi))
+        gradient = np.concatenate([error, self.sign * hazard]) / sigma
+        curvature = np.concatenate([np.ones(count), hazard * (hazard + z)]) / sigma**2
+        return value + float(log_p.sum()), gradient, np.maximum(curvature, 0.0)
+
+
+@dataclass(frozen=True)
+class _Optimum:
+    """Where prior and facts agree best: ``scaled.T @ weights`` are the effects in deviations.
+
+    ``root`` (facts,) of the curvature there, ``factor`` the Cholesky factor of what it makes of
+    the prior covariance.
+    """
+
+    weights: FloatArray
+    root: FloatArray
+    factor: FloatArray
+    log_evidence: float
+
+    @classmethod
+    def found(cls, scaled: FloatArray, likelihood: _Likelihood) -> _Optimum:
+        """By Newton's method with halved steps, for facts (n, k) that effects make as expected."""
+        covariance = scaled @ scaled.T
+        weights = added = np.zeros(len(scaled))
+        value, gradient, curvature = likelihood.at(added)
+        for _ in range(30):
+            root = np.sqrt(curvature)
+            pull = curvature * added + gradient
+            inner = root * (covariance @ pull)
+            solved = cho_solve((_factor(covariance, root), True), inner, check_finite=False)
+            step = pull - root * solved - weights
+            along = covariance @ step
+            before, scale = value - 0.5 * float(weights @ added), 1.0
+            while scale > 1e-3:
+                value, gradient, curvature = likelihood.at(added + scale * along)
+                after = value - 0.5 * float((weights + scale * step) @ (added + scale * along))
+                if after >= before - 1e-9:
+                    break
+                scale *= 0.5
+            weights, added = weights + scale * step, added + scale * along
+            if np.abs(scale * along).max(initial=0.0) < CLOSE:
+                break
+        root = np.sqrt(curvature)
+        factor = _factor(covariance, root)
+        penalty = 0.5 * float(weights @ added) + float(np.log(np.diag(factor)).sum())
+        return cls(weights, root, factor, value - penalty)
+
+
+def _factor(covariance: FloatArray, root: FloatArray) -> FloatArray:
+    """Cholesky factor of 1 + root covariance root."""
+    whole = covariance * root * root[:, None]
+    whole[np.diag_indices(len(root))] += 1.0
+    return np.asarray(cholesky(whole, lower=True, overwrite_a=True, check_finite=False))
