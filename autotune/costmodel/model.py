@@ -7,7 +7,7 @@ No GPU, no framework and no fitted table is needed: what is not fitted has wide 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,14 +45,17 @@ class CostModel:
         if self.cluster.hardware is None:
             raise BadInput("the cost model needs cluster.hardware: name a file of hardware/")
         if self.constants is None:
-            known = fitted_constants(self.hardware, self.workload.framework)
-            object.__setattr__(self, "constants", known)
+            object.__setattr__(self, "constants", self._fitted)
 
     @property
     def hardware(self) -> Hardware:
         """The GPU of the cluster."""
         assert self.cluster.hardware is not None
         return self.cluster.hardware
+
+    @property
+    def _fitted(self) -> Constants:
+        return fitted_constants(self.hardware, self.workload.framework)
 
     @property
     def conventions(self) -> Conventions:
@@ -91,8 +94,12 @@ class CostModel:
         """Everything that does not depend on fitted constants, for n rows of columns.
 
         ``columns`` maps canonical parameter names to arrays of one length (None: inactive);
-        missing names take the framework's defaults.
+        missing names take the framework's defaults. With a column ``framework`` each row has its
+        own framework's conventions, and what was fitted for it: constants then mean how far all
+        frameworks stand from that.
         """
+        if "framework" in columns:
+            return self._by_framework(columns)
         if "fp8" not in self.hardware.tflops:
             columns = {k: v for k, v in columns.items() if k != "lm_head_precision"}
         kept, row = distinct_rows(columns)
@@ -108,6 +115,19 @@ class CostModel:
             layout, time, memory, self.constants, self._peak_flops(kept), self.capacity_gib
         )
         return CostTable(physics, row, self.constants)
+
+    def _by_framework(self, columns: Columns) -> CostTable:
+        arrays = {name: np.asarray(values) for name, values in columns.items()}
+        chosen = arrays.pop("framework").astype(str)
+        rows, tables = [], []
+        for name in dict.fromkeys(chosen.tolist()):
+            own = replace(self, workload=replace(self.workload, framework=name))
+            part = np.flatnonzero(chosen == name)
+            rows.append(part)
+            table = own.prepare({key: values[part] for key, values in arrays.items()})
+            apart = fitted_constants(self.hardware, name).mean - self._fitted.mean
+            tables.append(replace(table, physics=table.physics.shifted(apart)))
+        return CostTable.joined(tables).take(np.argsort(np.concatenate(rows)))
 
     def _peak_flops(self, columns: Columns) -> npt.NDArray[np.float64]:
         """FLOP/s (n,) at each row's own precision."""

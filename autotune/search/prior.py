@@ -8,14 +8,14 @@ expansion is made anew around the new place; the prior on the constants stays wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autotune.costmodel import Calibrator, CostModel, CostTable, Observation
-from autotune.costmodel.constants import TIME_CONSTANTS, fitted_constants
+from autotune.costmodel.constants import TIME_CONSTANTS
 from autotune.search.memory import MemoryPrior
 from autotune.search.proposal import LegalRows
 
@@ -94,25 +94,8 @@ def _kin(table: CostTable) -> NDArray[np.int64]:
 
 
 def prepare_table(model: CostModel, legal: LegalRows) -> CostTable:
-    """The cost model's table over all rows of a legal set, derived sizes included.
-
-    Where the framework is itself a parameter, each row is predicted by its own framework's
-    conventions, with what was fitted for it: constants mean how far all of them stand from that.
-    """
-    columns = legal_columns(legal)
-    if "framework" not in legal.names:
-        return model.prepare(columns)
-    chosen = np.asarray(columns["framework"]).astype(str)
-    shared = fitted_constants(model.hardware, model.workload.framework).mean
-    rows, tables = [], []
-    for name in dict.fromkeys(chosen.tolist()):
-        own = replace(model, workload=replace(model.workload, framework=name))
-        part = np.flatnonzero(chosen == name)
-        rows.append(part)
-        table = own.prepare({k: np.asarray(v)[part] for k, v in columns.items()})
-        apart = fitted_constants(model.hardware, name).mean - shared
-        tables.append(replace(table, physics=table.physics.shifted(apart)))
-    return CostTable.joined(tables).take(np.argsort(np.concatenate(rows)))
+    """The cost model's table over all rows of a legal set, derived sizes included."""
+    return model.prepare(legal_columns(legal))
 
 
 def legal_columns(legal: LegalRows) -> Mapping[str, Any]:

@@ -157,6 +157,8 @@ class FailingRegions:
         names: set[str] = set()
         for name in record.parameters_named:
             names.update(DERIVED.get(name, (name,)))
+        if names.intersection(self.legal.names):
+            names.add("framework")  # where it is searched, another one refuses other things
         positions = tuple(k for k, name in enumerate(self.legal.names) if name in names)
         reason = f"trial {record.number} was refused by the framework"
         if positions:

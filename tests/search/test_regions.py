@@ -102,6 +102,19 @@ def test_a_refusal_rules_out_the_values_that_it_names(legal: FiniteRows) -> None
     assert "tensor_model_parallel_size=8" in regions.rules[0].reason
 
 
+def test_a_refusal_by_one_framework_says_nothing_of_another() -> None:
+    both = FiniteRows.product({"framework": ["deepspeed", "megatron"], "micro_batch_size": [1, 2]})
+    regions = FailingRegions(both)
+    record = told(
+        0, both, 0, Outcome.INVALID_CONFIG, parameters_named=("micro_batch_size", "nobody_knows")
+    )
+    regions.update([(record, 0)])
+    assert (regions.excluded("legality") >= 0).sum() == 1
+    unknown = told(1, both, 3, Outcome.INVALID_CONFIG, parameters_named=("nobody_knows",))
+    regions.update([(unknown, 3)])
+    assert (regions.excluded("legality") >= 0).sum() == 2
+
+
 def test_a_refusal_that_names_nothing_rules_out_itself_alone(legal: FiniteRows) -> None:
     regions = FailingRegions(legal)
     regions.update([(told(0, legal, 5, Outcome.INVALID_CONFIG), 5)])
