@@ -236,17 +236,24 @@ def replay(grid: Grid, proposer: Proposer, most: int | None = None) -> Run:
     return Run(tuple(order))
 
 
-def stop(grid: Grid, proposer: Proposer) -> dict[str, float]:
-    """When a search left to itself ends, and the share of the best speed it then misses."""
+def whole(grid: Grid, proposer: Proposer) -> Run:
+    """Asks until the search ends by itself."""
     history: list[TrialRecord] = []
-    best = 0.0
+    order: list[int] = []
     while proposer.finished(history) is None:
         proposal = proposer.propose(history, [])
         if proposal is None:
             break
-        best = max(best, float(grid.speed[proposal.index]))
+        order.append(proposal.index)
         history.append(grid.run(len(history), proposal.index))
-    return {"trials": len(history), "regret": 1.0 - best / grid.best}
+    return Run(tuple(order))
+
+
+def stop(grid: Grid, proposer: Proposer) -> dict[str, float]:
+    """When a search left to itself ends, and the share of the best speed it then misses."""
+    order = whole(grid, proposer).order
+    best = max((float(grid.speed[row]) for row in order), default=0.0)
+    return {"trials": len(order), "regret": 1.0 - best / grid.best}
 
 
 def score(grid: Grid, run: Run) -> dict[str, float]:
