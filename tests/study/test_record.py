@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
+from optuna_dashboard._serializer import serialize_frozen_trial
 
 from autotune.config import Config
 from autotune.errors import BadInput
@@ -113,6 +114,17 @@ def test_outcomes_as_optuna_states_and_constraints(
     ours = {k: v for k, v in trial.constraints.items() if k in ("memory", "legality")}
     assert ours == violated
     assert trial.params == {"micro_batch_size": 2}
+
+
+def test_the_dashboard_still_needs_constraints_told_its_own_way() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.set_constraint("memory", 1.0)
+    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    shown = serialize_frozen_trial(0, study.trials[0], {})
+    assert shown["constraints"] == [], (
+        "optuna-dashboard reads Optuna's own constraints now: drop DASHBOARD_ATTRIBUTE"
+    )
 
 
 def test_files_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
