@@ -263,7 +263,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ProcessPoolExecutor(options.jobs) as pool:
         rows = [row for part in pool.map(_work, jobs) for row in part]
     result = {**summarise(grids, rows), "curves": curves(grids, rows), "rows": rows}
-    command = "python analysis/sample_efficiency.py ../shared/data/*.csv --left-out model --write"
+    command = (
+        "python analysis/sample_efficiency.py ../shared/data/*.csv --left-out model "
+        f"--seeds {options.seeds} --write"
+    )
     text = markdown(result, command)
     print(text)
     if options.json is not None:

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from replay import Grid, load_grids, replay, score, whole
+from rivals import METHODS
 
 from autotune.costmodel.measured import TASK_KEY
-from autotune.search.sampler import AutotuneProposer
 from autotune.search.warm_start import warm_started
 
 RESULTS = Path(__file__).resolve().parent / "results"
+OURS = METHODS["autotune"]
 FIGURES = ("trials_to_5pct", "trials_to_2pct", "failed_trials")
 
 
@@ -41,19 +42,14 @@ def pairs(grids: Sequence[Grid]) -> Iterator[tuple[str, Grid, Grid]]:
                 yield "number of GPUs", earlier, later
 
 
-def proposer(grid: Grid, seed: int) -> AutotuneProposer:
-    """Our search of a grid."""
-    return AutotuneProposer(grid.legal, seed=seed, prior=grid.prior())
-
-
 def compared(differs: str, earlier: Grid, later: Grid, seed: int) -> dict[str, Any]:
     """The later grid searched cold, and with what the whole search of the earlier one taught."""
     assert earlier.task is not None and later.task is not None
-    order = whole(earlier, proposer(earlier, seed)).order
+    order = whole(earlier, OURS(earlier, seed)).order
     told = [earlier.run(at, row) for at, row in enumerate(order)]
     model = warm_started(later.task.model, earlier.task.model, earlier.legal, told)
     warm = replace(later, task=replace(later.task, model=model))
-    cold, after = (score(grid, replay(grid, proposer(grid, seed))) for grid in (later, warm))
+    cold, after = (score(grid, replay(grid, OURS(grid, seed))) for grid in (later, warm))
     return {
         "differs": differs, "earlier": earlier.name, "later": later.name, "seed": seed,
         "cold": {name: cold[name] for name in FIGURES},

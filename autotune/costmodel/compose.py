@@ -58,7 +58,7 @@ def compose(
     window = layout.overlap_dp * _BACKWARD_SHARE / m
     recompute = (m * layers)[:, None] * time.recompute
     host = m * time.host * (layers + EDGE_LAUNCHES)
-    stall = m * time.stall * np.maximum(layers - SEND_AHEAD, 0.0)
+    stall = m * time.stall * behind[slowest, np.arange(len(cost))]
     launching = host * np.exp(constants["host"]) + stall * np.exp(constants["interference"])
     lag = (steady + recompute) @ weight / launching
     ahead = _layers_ahead(layout, memory, lag, time.hand_over_wait)

@@ -125,7 +125,7 @@ class CostModel:
             part = np.flatnonzero(chosen == name)
             rows.append(part)
             table = own.prepare({key: values[part] for key, values in arrays.items()})
-            apart = fitted_constants(self.hardware, name).mean - self._fitted.mean
+            apart = own._fitted.mean - self._fitted.mean
             tables.append(replace(table, physics=table.physics.shifted(apart)))
         return CostTable.joined(tables).take(np.argsort(np.concatenate(rows)))
 
