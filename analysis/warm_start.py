@@ -23,6 +23,7 @@ from replay import Grid, load_grids, replay, score, whole
 from rivals import METHODS
 
 from autotune.costmodel.measured import TASK_KEY
+from autotune.errors import BadInput
 from autotune.search.warm_start import warm_started
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -95,11 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="write analysis/results/")
     options = parser.parse_args(arguments)
-    grids = load_grids(options.tables, least_configs=8, left_out="source")
-    rows = [compared(*pair, seed) for pair in pairs(grids) for seed in range(options.seeds)]
-    if not rows:
-        print("warm_start: no two grids differ in one thing: model or GPUs", file=sys.stderr)
+    try:
+        told = list(pairs(load_grids(options.tables, least_configs=8, left_out="source")))
+        if not told:
+            raise BadInput("no two grids differ in one thing: model or number of GPUs")
+    except (BadInput, OSError, KeyError) as error:
+        print(f"warm_start: {error}", file=sys.stderr)
         return 2
+    rows = [compared(*pair, seed) for pair in told for seed in range(options.seeds)]
     text = markdown(rows)
     print(text)
     if options.write:

@@ -51,11 +51,20 @@ WORTH = 0.02
 LEAST_GAIN, LEAST_SHOWN_GAIN = 0.001, 0.0025
 LEAST_ODDS = 0.05
 PATIENCE = 8
-"""The study ends by itself when so many trials in a row brought no better one, and all that are
-left are expected to gain less than this, with less than these odds of a gain worth having. After
-twice as many, errors count as small as they have shown to be, against the second gain: every
-config may be a few per cent luckier than expected, and where all turn out alike, waiting for that
-luck would never end."""
+"""The study ends by itself when at least so many trials in a row (see `patience`) brought no better
+one, and all that are left are expected to gain less than this, with less than these odds of a gain
+worth having. After twice as many, errors count as small as they have shown to be, against the
+second gain: every config may be a few per cent luckier than expected, and where all turn out
+alike, waiting for that luck would never end."""
+
+
+def patience(configs: int) -> int:
+    """Trials in a row without a better one before a search among so many configs may end.
+
+    Gain and odds are those of the best single config; that one of many is better is likelier, so
+    a set of more than 256 needs as many trials as its size has bits.
+    """
+    return max(PATIENCE, configs.bit_length())
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ class AutotuneProposer:
         self.ledger = Ledger(legal, self.objective)
         self.regions = FailingRegions(legal)
         self._jitter = 1e-9 * np.random.default_rng(seed).random(len(legal))
+        self._patience = patience(len(legal))
         self._centre_count = 0
         self._believed: tuple[tuple[int, ...], Beliefs] | None = None
         self._crashes = explain_crashes(legal)
@@ -253,12 +263,12 @@ class AutotuneProposer:
         self._learn(history)
         found = self.ledger.best
         rows = self._open_rows(np.zeros(0, dtype=np.int64))
-        if found is None or self.ledger.since_best < PATIENCE or not len(rows):
+        if found is None or self.ledger.since_best < self._patience or not len(rows):
             return None
         beliefs = self._beliefs(np.zeros(0, dtype=np.int64))
         near = self._shortlist(rows, beliefs)
         runs = beliefs.fit.fits(near) * self._free(near)
-        as_shown = self.ledger.since_best >= 2 * PATIENCE
+        as_shown = self.ledger.since_best >= 2 * self._patience
         gains, chances = beliefs.speed.prospects(near, found[1], WORTH, as_shown)
         gain, odds = float((gains * runs).max()), float((chances * runs).max())
         if gain >= (LEAST_SHOWN_GAIN if as_shown else LEAST_GAIN) or odds >= LEAST_ODDS:

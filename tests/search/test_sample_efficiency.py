@@ -43,10 +43,13 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    program = ROOT / "analysis" / "sample_efficiency.py"
-    command = [sys.executable, str(program), *map(str, arguments), "--jobs", "1"]
+def run_program(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "analysis" / name), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return run_program("sample_efficiency.py", *arguments, "--jobs", "1")
 
 
 def test_scores_can_be_reckoned_again_from_the_rows(table: Path, tmp_path: Path) -> None:
@@ -95,6 +98,13 @@ def test_bad_input_ends_with_2_and_says_what_is_known(table: Path) -> None:
     assert "Did you mean 'autotune'" in done.stderr
     assert run(table.parent / "absent.csv").returncode == 2
     assert run(table, "--min-configs", "99").returncode == 2
+
+
+def test_a_warm_start_needs_two_grids_to_compare(table: Path) -> None:
+    alone = run_program("warm_start.py", table)
+    assert alone.returncode == 2 and "no two grids differ in one thing" in alone.stderr
+    broken = run_program("warm_start.py", table.parent / "absent.csv")
+    assert broken.returncode == 2 and "Traceback" not in broken.stderr
 
 
 def test_a_table_may_have_other_columns_long_rows_and_no_figures(

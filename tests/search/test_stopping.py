@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autotune.search.rows import FiniteRows
-from autotune.search.sampler import AutotuneProposer
+from autotune.search.sampler import PATIENCE, AutotuneProposer, patience
 from autotune.trial import Interval, Measurement, Outcome, TrialRecord
 
 ROWS = FiniteRows.product({"a": [1, 2, 4, 8, 16], "b": [1, 2, 3], "c": ["w", "x", "y", "z"]})
@@ -44,3 +44,8 @@ def test_a_search_with_something_to_find_ends_with_it() -> None:
     tried, missed = trials_until_the_end(noise=0.002, effect=0.2)
     assert tried < len(ROWS)
     assert missed == 0.0
+
+
+def test_among_many_configs_the_search_is_more_patient() -> None:
+    assert patience(len(ROWS)) == patience(1) == PATIENCE
+    assert patience(134_856) == 18
