@@ -141,16 +141,20 @@ def test_ranks_die_with_a_killed_supervisor(local: Gangs) -> None:
 
 def test_environment_is_an_allow_list(make_gangs, monkeypatch) -> None:
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    monkeypatch.setenv("NVSHMEM_DISABLE_NVLS", "1")
     monkeypatch.setenv("HF_TOKEN", "canary-1")
     monkeypatch.setenv("WANDB_API_KEY", "canary-2")
     monkeypatch.setenv("AUTOTUNE_STORAGE", "postgresql://u:canary-3@h/db")
     gangs = make_gangs("local", {"pass_env": ["WANDB_API_KEY"]})
-    names = "NCCL_DEBUG,HF_TOKEN,WANDB_API_KEY,AUTOTUNE_STORAGE,MY_SECRET,PLAIN"
+    names = (
+        "NCCL_DEBUG,NVSHMEM_DISABLE_NVLS,HF_TOKEN,WANDB_API_KEY,AUTOTUNE_STORAGE,MY_SECRET,PLAIN"
+    )
     job = actor_job(f"env={names}", env={"MY_SECRET": "***", "PLAIN": "p"})
     _, trial_dir = gangs.run(job)
     seen = json.loads(log_text(trial_dir).partition(" ")[2])
     assert seen == {
         "NCCL_DEBUG": "INFO",
+        "NVSHMEM_DISABLE_NVLS": "1",
         "HF_TOKEN": None,
         "WANDB_API_KEY": "***",
         "AUTOTUNE_STORAGE": None,

@@ -21,6 +21,7 @@ from sft_data.instructions import (  # noqa: E402
     load_examples,
     replica_indices,
 )
+from sft_data.models import build_model  # noqa: E402
 
 ALPACA = RUNNERS / "sft_data" / "alpaca.jsonl"
 
@@ -94,3 +95,20 @@ def test_examples_whose_answer_is_cut_away_are_dropped(tmp_path: Path) -> None:
     path.write_text(json.dumps({"instruction": "word " * 60, "output": "b"}) + "\n")
     with pytest.raises(SystemExit, match="no example keeps an answer"):
         load_examples(path, HashTokenizer(64), 32)
+
+
+def test_drawn_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "llama", **sizes, **heads}))
+    models = []
+    for seed in (3, 3, 4):
+        torch.rand(seed)
+        models.append(dict(build_model(str(path), torch.bfloat16, seed).named_parameters()))
+    first, again, other = models
+    assert all(weights.device.type == "cpu" for weights in first.values())
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(first[name], other[name])
