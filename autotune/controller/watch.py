@@ -122,7 +122,7 @@ class Watch:
             step=steps[-1] if steps else len(self.steady.samples) or None,
             total_steps=self.job.total_steps,
             step_time_s=merit.value if merit else None,
-            elapsed_s=time.monotonic() - (self._running_since or self.started),
+            elapsed_s=self.seconds,
             time_limit_s=self.job.time_limit_s,
         )
 

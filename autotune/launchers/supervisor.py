@@ -30,6 +30,7 @@ import time
 TYPE_CHECKING = False
 HERE = os.path.dirname(os.path.abspath(__file__))
 if TYPE_CHECKING or __package__:
+    from autotune.launchers.deadline import Deadline
     from autotune.launchers.host import (
         boot_id,
         machine,
@@ -45,6 +46,7 @@ if TYPE_CHECKING or __package__:
     from autotune.launchers.rank import Rank, RankLog, start_process
 else:  # a script on a node: its neighbours lie beside it
     sys.path.insert(0, HERE)
+    from deadline import Deadline
     from host import (
         boot_id,
         machine,
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
 
 NODE_FILES = (
     "supervisor.py",
+    "deadline.py",
     "place.py",
     "members.py",
     "rank.py",
@@ -91,6 +94,7 @@ class Supervisor:
         self.ranks: list[Rank] = []
         self.error: str | None = None
         self.started_s = time.monotonic()
+        self.deadline = Deadline(self.started_s, float(spec["time_limit_s"]))
         self.started_at = time.time()
         self.oom_kills_before = oom_kills()
         self.first_failed: int | None = None
@@ -221,26 +225,35 @@ class Supervisor:
             self.begin_end("abandoned", self.grace_s, now)
         elif self.terminated:
             self.begin_end("signal", self.grace_s, now)
-        elif now >= self.started_s + float(self.spec["time_limit_s"]):
+        elif self.deadline.passed(now):
             self.begin_end("deadline", self.grace_s, now)
         elif self.peers_end_at is not None and now >= self.peers_end_at:
             self.begin_end("rank_failed", self.grace_s, now)
 
     def look(self, now: float) -> None:
         """Look in the trial's folder, which may be a slow file system: cancelled? others failed?"""
+        names = self.files()
+        self.deadline.look(names, now)
         request = os.path.join(self.folder, "cancel")
-        if os.path.exists(request):
+        if "cancel" in names:
             asked = read_object(request) or {}
             if asked.get("dump"):
                 self.members.dump_stacks(self.spec["py_spy"], os.path.join(self.folder, "logs"))
             self.begin_end("cancel", float(asked.get("grace_s", self.grace_s)), now)
-        elif int(self.spec["parts"]) > 1 and self.others_failed():
+        elif int(self.spec["parts"]) > 1 and self.others_failed(names):
             self.expect_end()
 
-    def others_failed(self) -> bool:
+    def files(self) -> list[str]:
+        """Names in the trial's folder; empty where it is gone or cannot be read now."""
+        try:
+            return os.listdir(self.folder)
+        except OSError:
+            return []
+
+    def others_failed(self, names: list[str]) -> bool:
         """Whether another part of the gang has told that it failed."""
-        names = [name for name in os.listdir(self.folder) if name.startswith("exit.")]
-        records = [read_object(os.path.join(self.folder, name)) for name in names]
+        told = [name for name in names if name.startswith("exit.")]
+        records = [read_object(os.path.join(self.folder, name)) for name in told]
         ours = [record for record in records if record and record["token"] == self.spec["token"]]
         return any(record["failed"] for record in ours)
 

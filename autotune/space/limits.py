@@ -81,7 +81,12 @@ class TrialLimits(BaseModel):
         ge=0,
         description="first steps always dropped; further ones where seen to be slow",
     )
-    time_limit_s: float = Field(default=1800.0, gt=0, description="the gang is ended after this")
+    time_limit_s: float = Field(
+        default=1800.0,
+        gt=0,
+        description="the gang is ended after this; "
+        "what it prepares before it can train is not counted",
+    )
     startup_grace_s: float = Field(
         default=600.0, gt=0, description="no hang is called before the first step within this"
     )

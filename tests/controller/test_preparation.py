@@ -1,4 +1,4 @@
-"""What a program does before its first step is told, is no hang, and costs no GPU time."""
+"""What a program does before its first step is told, is no hang, and costs no GPU time or limit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ files:
 metric: {pattern: 'tokens/s: (?P<tokens_per_s>[0-9.]+)'}
 parameters: {batch: {values: [1]}}
 baseline: {batch: 1}
-trial: {min_steps: 3, time_limit_s: 60, startup_grace_s: 1, hang_floor_s: 1}
+trial: {min_steps: 3, time_limit_s: 3, startup_grace_s: 1, hang_floor_s: 1}
 budget: {trials: 1, finalists: 0}
 """
 
 
-def test_a_long_preparation_is_told_and_neither_a_hang_nor_gpu_time(cli: Cli) -> None:
+def test_a_long_preparation_is_told_and_is_no_hang_and_no_time_of_the_trial(cli: Cli) -> None:
     cli.write("slow.yaml", SPACE)
     said = cli("run", "--space", "slow.yaml", "--study", "s").stderr
     assert said.count("trial 0 prepares: builds its kernels 1") == 1
