@@ -32,7 +32,7 @@ from autotune.trial import SMALLER, Fidelity, Job
 
 SIMULATED_COMPRESSION = 1000.0
 SEED = RenderContext.seed
-Profiler: TypeAlias = 'Literal["torch", "nsys"] | None'
+Profiler: TypeAlias = 'Literal["torch", "nsys"]'
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,6 @@ class Setting:
     def context(
         self,
         trial_dir: Path,
-        profiler: Profiler = None,
         fidelity: Fidelity | None = None,
         seed: int | None = None,
     ) -> RenderContext:
@@ -140,7 +139,6 @@ class Setting:
             trial_dir=trial_dir,
             seed=SEED if seed is None else seed,
             fidelity=fidelity or self.first_fidelity,
-            profiler=profiler,
             python=self.options.python,
             simulated=self.options.simulated,
             simulation_seed=self.options.simulation_seed,
@@ -151,22 +149,29 @@ class Setting:
         self,
         config: Config,
         trial_dir: Path,
-        profiler: Profiler = None,
         fidelity: Fidelity | None = None,
         seed: int | None = None,
     ) -> Job:
-        """The job of one config in its folder; ``profiler`` switches one on.
+        """The job of one config in its folder.
 
         The fidelity is the search's unless another is given, the seed the one of all trials.
         """
         small = self.smaller.of(config, fidelity) if fidelity in SMALLER else None
         whole = "full" if small else fidelity
-        context = self.context(trial_dir, profiler, whole, seed)
+        context = self.context(trial_dir, whole, seed)
         if small is None:
             return self.framework(config).render(self.space, config, context)
         if fidelity == "check":
             context = replace(context, steps=1)
         return self.framework(config).render(small.space, small.config, context)
+
+    def render_profiled(
+        self, config: Config, trial_dir: Path, tool: Profiler, nsys_options: Sequence[str] = ()
+    ) -> Job:
+        """The job of one config with a profiler switched on."""
+        plain = self.context(trial_dir)
+        context = replace(plain, profiler=tool, nsys_options=tuple(nsys_options))
+        return self.framework(config).render(self.space, config, context)
 
     @cached_property
     def smaller(self) -> SmallJobs:

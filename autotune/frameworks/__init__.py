@@ -40,9 +40,10 @@ class RenderContext:
     ``trial.steps``. ``fidelity`` tells a run to the target loss from the look at the throughput
     before it. ``purpose`` is ``export`` when the job is meant to outlive the study: load
     and save paths are then restored, which a trial never touches. ``profiler`` asks for the
-    framework's own profiler. ``simulated`` asks for the simulated cluster instead of the real
-    program, ``simulation_seed`` draws its hidden physics and ``time_compression`` is simulated
-    seconds per real second.
+    framework's own profiler, or for the program under nsys with ``nsys_options``.
+    ``simulated`` asks for the simulated cluster instead of the real program,
+    ``simulation_seed`` draws its hidden physics and ``time_compression`` is simulated seconds
+    per real second.
     """
 
     trial_dir: Path
@@ -52,6 +53,7 @@ class RenderContext:
     fidelity: Fidelity = "full"
     purpose: Literal["trial", "export"] = "trial"
     profiler: Literal["torch", "nsys"] | None = None
+    nsys_options: tuple[str, ...] = ()
     simulated: bool = False
     simulation_seed: int = 0
     time_compression: float = 1.0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from autotune.config import Config, ParameterValue
 from autotune.frameworks import RenderContext
 from autotune.frameworks._placeholders import fill, matcher, placeholders, written
+from autotune.trial import StartPer
 
 if TYPE_CHECKING:
     from autotune.space import SearchSpace
@@ -46,14 +47,26 @@ def read_environment(space: SearchSpace, env: Mapping[str, str]) -> dict[str, Pa
     return values
 
 
-def under_profiler(argv: Sequence[str], context: RenderContext, ranks: bool) -> tuple[str, ...]:
-    """The command under Nsight Systems, with a capture range, where that is asked for.
+CAPTURE_RANGE = ("--capture-range=cudaProfilerApi", "--capture-range-end=stop")
+REPORTS: Mapping[StartPer, str] = {
+    "job": "nsys",
+    "node": "nsys_node%q{NODE_RANK}",
+    "rank": "nsys_rank%q{RANK}",
+}
+"""Each process that is started has a report of its own; nsys puts the variable in."""
 
-    ``ranks`` says that RANK is set where it runs: each rank then has a report of its own.
+
+def under_profiler(
+    argv: Sequence[str], context: RenderContext, per: StartPer, marks_range: bool
+) -> tuple[str, ...]:
+    """The command under Nsight Systems where that is asked for.
+
+    ``marks_range`` says that the program opens and closes the CUDA profiler's range; all of the
+    run is captured otherwise, unless `nsys_options` say when to begin and to end.
     """
     if context.profiler != "nsys":
         return tuple(argv)
-    report = "nsys_rank%q{RANK}" if ranks else "nsys"
-    output = str(context.trial_dir / "profile" / report)
-    nsys = ("nsys", "profile", "--capture-range=cudaProfilerApi", "--capture-range-end=stop")
+    capture = CAPTURE_RANGE if marks_range else ()
+    output = str(context.trial_dir / "profile" / REPORTS[per])
+    nsys = ("nsys", "profile", *capture, *context.nsys_options)
     return (*nsys, "--force-overwrite=true", "--output", output, *argv)

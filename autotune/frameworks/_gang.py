@@ -36,13 +36,14 @@ def gang_job(
     why: str = "",
     cwd: str | None = None,
     per: StartPer = "rank",
+    marks_range: bool = True,
 ) -> Job:
     """A job over the whole cluster; ``own_env`` is the framework's environment, and ``why`` says
-    why it is set. The space's own variables count over it.
+    why it is set. The space's own variables count over it. ``marks_range``: see `under_profiler`.
     """
     env = space_environment(space, config)
     return Job(
-        argv=under_profiler(argv, context, ranks=per == "rank"),
+        argv=under_profiler(argv, context, per, marks_range),
         env={**own_env, **env},
         files=files,
         cwd=cwd,

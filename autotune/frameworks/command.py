@@ -2,8 +2,8 @@
 
 ``command`` is a list of arguments, never a shell line. Arguments, values of ``env`` and the
 texts of ``files`` take parameters, derived sizes, the contract, and ``{trial_dir}``, ``{seed}``,
-``{steps}`` and ``{python}`` (see ``_placeholders``). A parameter that appears nowhere is an
-error: it would be measured, and mean nothing.
+``{steps}``, ``{python}`` and ``{profiler}`` (see ``_placeholders``). A parameter that appears
+nowhere is an error: it would be measured, and mean nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from autotune.config import Config, ParameterValue
 from autotune.errors import BadInput
 from autotune.frameworks import RenderContext
+from autotune.frameworks._environment import under_profiler
 from autotune.frameworks._placeholders import (
     fill,
     fill_arguments,
@@ -30,7 +31,7 @@ from autotune.trial import Fidelity, Job
 if TYPE_CHECKING:
     from autotune.trial import StartPer
 
-CONTEXT_NAMES = ("trial_dir", "seed", "steps", "python")
+CONTEXT_NAMES = ("trial_dir", "seed", "steps", "python", "profiler")
 STARTS = ("job", "node", "rank")
 OPTIONS = ("per",)
 THROUGHPUT_STEPS = 20
@@ -80,8 +81,10 @@ class CommandFramework:
         flag before it where the value stood alone; so is an environment variable.
         """
         refuse_profiler(
-            self.name, context, (), "the program is yours, and so is its profiler; write its flag "
-            "into `command` of a copy of the space",
+            self.name, context, _profilers(space), "nobody but your program can switch that on: "
+            "give it a flag for it, with {profiler} as its value in `command` (torch in a profiled "
+            "run; left out of all others, with the flag before it), let it write its trace into "
+            "{trial_dir}/profile, and search again; --with nsys works for any program",
         )  # fmt: skip
         where = _where(space)
         steps = None if context.fidelity == "target" else context.steps or space.trial.steps
@@ -89,22 +92,25 @@ class CommandFramework:
             steps = steps or THROUGHPUT_STEPS
         values: dict[str, ParameterValue] = dict(space.facts(config))
         values.update(
-            trial_dir=str(context.trial_dir), seed=context.seed, steps=steps, python=context.python
-        )
+            trial_dir=str(context.trial_dir), seed=context.seed, steps=steps, python=context.python,
+            profiler=context.profiler,
+        )  # fmt: skip
         environment = {
             name: filled
             for name, text in space.env.items()
             if (filled := fill(text, values, f"{where}: env.{name}")) is not None
         }
+        per = cast("StartPer", space.options.get("per", "job"))
+        argv = tuple(fill_arguments(space.command or (), values, f"{where}: command"))
         return Job(
-            argv=tuple(fill_arguments(space.command or (), values, f"{where}: command")),
+            argv=under_profiler(argv, context, per, marks_range=False),
             env=environment,
             files={
                 target: fill_file(str(text), values, f"{where}: files.{target}")
                 for target, text in space.files.items()
             },
             cwd=space.working_directory,
-            per=cast("StartPer", space.options.get("per", "job")),
+            per=per,
             nodes=space.cluster.nodes,
             gpus_per_node=space.cluster.gpus_per_node,
             time_limit_s=space.trial.time_limit_s,
@@ -166,6 +172,11 @@ def _spoken_of(space: SearchSpace, used: set[str]) -> set[str]:
     for text in [*conditions, *(name for name in used if name in space.names.derived)]:
         spoken |= space.names.parameters_of(Expression.parse(text))
     return spoken
+
+
+def _profilers(space: SearchSpace) -> tuple[str, ...]:
+    told = any("profiler" in names for _, names in _uses(space))
+    return ("torch", "nsys") if told else ("nsys",)
 
 
 def _tells_steps(space: SearchSpace) -> bool:

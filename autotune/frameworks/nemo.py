@@ -26,7 +26,6 @@ from autotune.frameworks._nemo_scripts import launcher_script, sbatch_script
 from autotune.frameworks._space import (
     fact,
     need_batch,
-    refuse_profiler,
     refuse_simulation,
     refuse_unknown,
     where,
@@ -108,6 +107,8 @@ def nemo1_settings(space: SearchSpace, config: Config, context: RenderContext) -
         flat["model.data.train_ds.concat_sampling_probabilities"] = [1.0 / len(files)] * len(files)
     if context.profiler == "nsys":
         flat["model.nsys_profile"] = {"enabled": True, "start_step": 4, "end_step": 5, "ranks": [0]}
+    if context.profiler == "torch":
+        flat["trainer.profiler"] = "pytorch"
     if trial:
         flat |= {
             "trainer.val_check_interval": steps,
@@ -139,6 +140,20 @@ def bridge_settings(space: SearchSpace, config: Config, context: RenderContext) 
         "checkpoint.save": options.get("results_dir") if export else None,
         "ddp.overlap_param_gather": False,
         **nemo.write_values(_values(space, config), 2),
+        **_bridge_profiling(context),
+    }
+
+
+def _bridge_profiling(context: RenderContext) -> dict[str, Any]:
+    """Fields of its ProfilingConfig; its torch traces go beside its folder for tensorboard."""
+    if context.profiler is None:
+        return {}
+    return {
+        "profiling.use_nsys_profiler": context.profiler == "nsys",
+        "profiling.use_pytorch_profiler": context.profiler == "torch",
+        "profiling.profile_step_start": 4,
+        "profiling.profile_step_end": 6,
+        "logger.tensorboard_dir": str(context.trial_dir / "profile" / "tensorboard"),
     }
 
 
@@ -175,8 +190,6 @@ class NeMo:
         """One process per GPU with its YAML or recipe; an export holds the launcher's files too."""
         self._check(space, config)
         refuse_simulation(self.name, context)
-        able = ("nsys",) if _version(space) == 1 else ()
-        refuse_profiler(self.name, context, able, "only NeMo 1 has a key for one, for nsys")
         if _version(space) == 1:
             argv, files = self._nemo1(space, config, context)
         else:

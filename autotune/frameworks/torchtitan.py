@@ -19,7 +19,6 @@ from autotune.frameworks._space import (
     Allowed,
     fact,
     need_batch,
-    refuse_profiler,
     refuse_simulation,
     refuse_unknown,
     user_path,
@@ -196,14 +195,16 @@ class TorchTitan:
         """``python -m torchtitan.train`` once per GPU."""
         refuse_unknown(space, self.name, PARAMETERS, OPTIONS, config)
         refuse_simulation(self.name, context)
-        refuse_profiler(self.name, context, ("torch",), "it opens no capture range for nsys")
         toml = write_toml(tables(space, config, context))
         argv = [context.python, "-m", "torchtitan.train"]
         argv += ["--job.config_file", str(context.trial_dir / CONFIG_FILE)]
         folder = user_path(space, "torchtitan_dir") if "torchtitan_dir" in space.options else None
         files = {CONFIG_FILE: toml}
         steps = steps_of(space, context)
-        return gang_job(space, config, context, argv, files, steps=steps, own_env={}, cwd=folder)
+        return gang_job(
+            space, config, context, argv, files,
+            steps=steps, own_env={}, cwd=folder, marks_range=False,
+        )  # fmt: skip
 
     def log_format(self, space: SearchSpace) -> LogFormat:
         """torchtitan's own step lines."""

@@ -36,8 +36,8 @@ from sft_data.instructions import (
     replica_indices,
 )
 from sft_data.models import DTYPES, build_model, default_tokenizer
-from sft_data.profiling import step_profiler
 from sft_data.steplog import step_line
+from step_profiler import step_profiler
 
 
 def parse_args() -> argparse.Namespace:

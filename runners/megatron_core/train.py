@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from megatron_text import lines
-from sft_data.profiling import step_profiler
+from step_profiler import step_profiler
 
 from megatron_core.arguments import arguments
 

@@ -32,6 +32,7 @@ def main() -> None:
     import torch
     from megatron.bridge.peft.lora import LoRA
     from megatron.bridge.recipes import llama
+    from megatron.bridge.training.config import ProfilingConfig
     from megatron.bridge.training.finetune import finetune
     from megatron.bridge.training.gpt_step import forward_step
 
@@ -41,6 +42,8 @@ def main() -> None:
         raise SystemExit(f"Megatron-Bridge has no recipe {given['recipe']!r}")
     config = make()
     config.peft = LoRA()
+    if any(path.startswith("profiling.") for path in given["settings"]):
+        config.profiling = config.profiling or ProfilingConfig()
     apply_settings(config, given["settings"])
     if config.model.pipeline_model_parallel_size > 1:
         half = config.mixed_precision.startswith("fp16")

@@ -16,13 +16,13 @@ import gc
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from step_profiler import step_profiler
 from torch import nn
 
 from torch_trainer.data import MockText
@@ -30,7 +30,6 @@ from torch_trainer.optimizer import build_optimizer
 from torch_trainer.parallel import Ranks, accumulate, join_ranks, wrap
 
 GIB = 2**30
-PROFILED_STEPS = 3
 CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
 
 
@@ -91,7 +90,8 @@ def _run_steps(model: nn.Module, flags: Any, ranks: Ranks, per_rank: int) -> Non
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
     tokens = flags.global_batch_size * flags.seq_length
-    with _profile(flags) as mark_step:
+    kind = None if flags.profiler == "none" else flags.profiler
+    with step_profiler(kind, Path(flags.profile_dir), ranks.rank) as after_step:
         synchronise(ranks.device)
         previous = time.perf_counter()
         for step in range(1, flags.steps + 1):
@@ -105,8 +105,8 @@ def _run_steps(model: nn.Module, flags: Any, ranks: Ranks, per_rank: int) -> Non
             synchronise(ranks.device)
             now = time.perf_counter()
             _report(step, flags.steps, mean_loss, now - previous, tokens, ranks)
-            mark_step()
-            previous = time.perf_counter() if flags.profiler != "none" else now
+            after_step()
+            previous = time.perf_counter() if kind else now
 
 
 def _forward_backward(
@@ -164,33 +164,3 @@ def _device_name(ranks: Ranks) -> str:
     if ranks.device.type == "cuda":
         return f"{ranks.world_size} x {torch.cuda.get_device_name(ranks.device)}"
     return f"{ranks.world_size} x CPU ({torch.get_num_threads()} threads)"
-
-
-@contextmanager
-def _profile(flags: Any) -> Iterator[Any]:
-    """Yields what to call after each step; the last steps of the run are the captured ones."""
-    if flags.profiler == "none":
-        yield lambda: None
-        return
-    wait = max(0, flags.steps - PROFILED_STEPS - 1)
-    if flags.profiler == "torch":
-        folder = Path(flags.profile_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        schedule = torch.profiler.schedule(wait=wait, warmup=1, active=PROFILED_STEPS, repeat=1)
-
-        def save(profile: Any) -> None:
-            profile.export_chrome_trace(str(folder / f"trace.{profile.step_num}.json"))
-
-        with torch.profiler.profile(schedule=schedule, on_trace_ready=save) as profile:
-            yield profile.step
-        return
-    done = 0
-
-    def start_capture() -> None:
-        nonlocal done
-        done += 1
-        if done == wait + 1:
-            torch.cuda.profiler.start()
-
-    yield start_capture
-    torch.cuda.profiler.stop()

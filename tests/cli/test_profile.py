@@ -26,9 +26,8 @@ def test_a_trace_is_known_by_its_name(tmp_path: Path, name: str) -> None:
 
 
 def test_the_traces_of_the_runners_here_are_named_so() -> None:
-    runners = Path(__file__).parents[2] / "runners"
-    for program in ("sft_data/profiling.py", "torch_trainer/loop.py"):
-        assert 'f"trace.{' in (text := (runners / program).read_text()) or 'f"trace.rank{' in text
+    profiler = Path(__file__).parents[2] / "runners" / "step_profiler.py"
+    assert 'f"trace.rank{' in profiler.read_text()
 
 
 TRAINER = """
@@ -70,6 +69,50 @@ def test_a_trace_is_told_and_an_artifact_of_the_study_and_its_lack_is_an_error(c
     assert artifact.filename == "trial 0 trace.rank0.json"
     assert (trace.parents[3] / "artifacts" / artifact.artifact_id).read_text() == "{}"
     assert "left no trace" in cli("profile", "s", "--trial", "1", expect=2).stderr
+
+
+NSYS = """#!/bin/sh
+# What `nsys profile OPTION... --output FILE PROGRAM...` leaves: a report of what it ran.
+while [ "$1" != --output ]; do options="$options $1"; shift; done
+report=$2; shift 2
+case $report in *%q{NODE_RANK}) report=${report%\\%*}$NODE_RANK; esac
+mkdir -p $(dirname $report)
+echo "$options | $*" > $report.nsys-rep
+exec "$@"
+"""
+OWN = """
+name: own
+framework: command
+command: [sh, "{trial_dir}/run.sh", "{width}", --with, "{profiler}"]
+files:
+  run.sh: |
+    for step in 1 2 3 4; do echo "tokens/s: $1000"; done
+    test "$2 $3" != "--with torch" || echo {} > $AUTOTUNE_TRIAL_DIR/trace.json
+options: {per: node}
+metric: {pattern: 'tokens/s: (?P<tokens_per_s>[0-9.]+)'}
+parameters: {width: {values: [1, 2]}}
+baseline: {width: 1}
+trial: {min_steps: 3, time_limit_s: 60}
+budget: {trials: 1, finalists: 0}
+"""
+
+
+def test_nsys_stands_in_front_of_a_program_of_the_users_own(cli: Cli) -> None:
+    cli.write("own.yaml", OWN)
+    cli("run", "--space", "own.yaml", "--study", "s")
+    asked = ("profile", "s", "--trial", "0")
+    assert "'nsys' is not on PATH" in cli(*asked, "--with", "nsys", expect=2).stderr
+    (cli.folder / "bin").mkdir()
+    nsys = cli.write("bin/nsys", NSYS)
+    nsys.chmod(0o755)
+    cli.env["PATH"] = f"{nsys.parent}:{cli.env['PATH']}"
+    report = Path(cli(*asked, "--with", "nsys", "--nsys-option=--delay=60").stdout.strip())
+    assert report.name == "nsys_node0.nsys-rep"
+    options, program = report.read_text().split(" | ")
+    assert "--delay=60" in options and "--capture-range" not in options
+    assert program.strip().endswith("run.sh 1 --with nsys")
+    assert "is for --with nsys" in cli(*asked, "--nsys-option=--delay=60", expect=2).stderr
+    assert Path(cli(*asked).stdout.strip()).name == "trace.json"
 
 
 def test_an_unknown_study_is_said(cli: Cli) -> None:

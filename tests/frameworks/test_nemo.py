@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,21 @@ def test_version_2_is_a_bridge_recipe() -> None:
     assert recipe["settings"]["checkpoint.save"] is None
     assert job.argv[1].endswith("nemo_lora/bridge_recipe.py")
     assert NEMO.log_format(space).name == "megatron"
+    assert not [field for field in recipe["settings"] if field.startswith("profiling.")]
+
+
+@pytest.mark.parametrize("tool", ["torch", "nsys"])
+def test_each_version_is_told_its_own_profilers(tool: str) -> None:
+    asked = replace(CONTEXT, profiler=tool)
+    space, config = _baseline(*VERSION_2)
+    recipe = json.loads(NEMO.render(space, config, asked).files["bridge_recipe.json"])["settings"]
+    assert recipe["profiling.use_nsys_profiler"] == (tool == "nsys")
+    assert recipe["profiling.use_pytorch_profiler"] == (tool == "torch")
+    assert recipe["logger.tensorboard_dir"].startswith(str(CONTEXT.trial_dir))
+    space, config = _baseline()
+    told = yaml.safe_load(NEMO.render(space, config, asked).files["conf/autotune.yaml"])
+    assert (told["trainer"].get("profiler") == "pytorch") == (tool == "torch")
+    assert ("nsys_profile" in told["model"]) == (tool == "nsys")
 
 
 @pytest.mark.parametrize(

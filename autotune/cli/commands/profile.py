@@ -22,11 +22,17 @@ def profile(
     study: StudyName,
     trial: Annotated[int | None, typer.Option(help="Its number; default: the winner.")] = None,
     tool: Annotated[str, typer.Option("--with", help="torch or nsys.")] = "torch",
+    nsys_option: Annotated[
+        list[str] | None,
+        typer.Option(help="One more option of nsys, e.g. --nsys-option=--delay=60. Repeatable."),
+    ] = None,
     storage: Storage = None,
 ) -> None:
     """Profile a config; the traces stay in the study's folder, as artifacts of the study.
 
-    No figure of the run counts.
+    With torch, the framework's own profiler; nsys stands in front of any program, and captures
+    a few steps where the program marks them, all of the run where it does not. No figure of the
+    run counts.
     """
     from autotune.controller import Options, prepare_space
     from autotune.controller.one_off import run_job
@@ -36,6 +42,8 @@ def profile(
     from autotune.study.artifacts import keep_profile
 
     opened = open_study(study, storage)
+    if nsys_option and tool != "nsys":
+        raise BadInput("--nsys-option is for --with nsys")
     number = trial
     if number is None:
         winner = result(opened.records(), *opened.reading).winner
@@ -50,7 +58,8 @@ def profile(
         raise BadInput(f"trial {number}: its config is no longer legal")
     paths = opened.paths.profile(number, tool)
     shutil.rmtree(paths.folder, ignore_errors=True)
-    job = setting.render(setting.legal.config(index), paths.folder, profiler=_tool(tool))
+    config = setting.legal.config(index)
+    job = setting.render_profiled(config, paths.folder, _tool(tool), nsys_option or ())
     write_job(job, paths)
     print(f"profiling trial {number} with {tool} ...", file=sys.stderr)
     status = run_job(setting.launcher, job, paths.folder)
@@ -58,7 +67,10 @@ def profile(
     for path in found:
         print(path)
         keep_profile(opened, f"trial {number} {path.name}", path)
-    if status.deadline_hit or any(rank.code != 0 for rank in status.exits):
+    if status.deadline_hit and found:
+        limit = setting.space.trial.time_limit_s
+        print(f"the run was ended at trial.time_limit_s ({limit:.0f} s)", file=sys.stderr)
+    elif status.deadline_hit or any(rank.code != 0 for rank in status.exits):
         raise BadInput(f"the profiled run failed ({status.detail}); its logs are in {paths.logs}")
     if not found:
         raise BadInput(f"the run ended well but left no trace; its logs are in {paths.logs}")
