@@ -26,8 +26,8 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
     diagnosis = _diagnosis(setting, watch, measurement)
     if measurement is not None:
         measurement = _meaning(setting, measurement, watch, earlier)
-    seconds = watch.seconds * watch.job.time_compression
     gpus = max(1, watch.job.nodes * watch.job.gpus_per_node)
+    seconds = _seconds(watch, gpus) * watch.job.time_compression
     return dataclasses.replace(
         watch.record,
         outcome=diagnosis.outcome,
@@ -47,6 +47,12 @@ def judge(setting: Setting, watch: Watch, earlier: Sequence[TrialRecord]) -> Tri
         and watch.record.fidelity not in SMALLER,
         simulated=setting.options.simulated,
     )
+
+
+def _seconds(watch: Watch, gpus: int) -> float:
+    """How long the gang ran; of an adopted one its supervisors tell, who saw all of it."""
+    told = watch.status.gpu_seconds if watch.adopted else None
+    return max(watch.seconds, (told or 0.0) / gpus - watch.preparation.seconds)
 
 
 def _meaning(

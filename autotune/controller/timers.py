@@ -1,7 +1,8 @@
 """Tells a hang from a slow start: no progress for longer than the run itself made plausible.
 
 Before the second step there is a grace for start-up and compilation; afterwards the limit is
-a multiple of the median gap between steps, never below a floor (a checkpoint, a data stall).
+a multiple of the median gap between steps, never below a floor (a checkpoint, a data stall), nor
+below twice the longest gap: a step that met a new shape was compiled again for over a minute.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 MEDIAN_GAPS = 10.0
+LONGEST_GAPS = 2.0
 
 
 @dataclass
@@ -39,7 +41,8 @@ class HangTimer:
         """How long without progress is a hang now."""
         if len(self._gaps) < 2:
             return max(self.startup_grace_s, self.floor_s)
-        return max(MEDIAN_GAPS * statistics.median(self._gaps), self.floor_s)
+        usual, longest = statistics.median(self._gaps), max(self._gaps)
+        return max(MEDIAN_GAPS * usual, LONGEST_GAPS * longest, self.floor_s)
 
     def expired(self, now: float) -> bool:
         """Whether the gang has made no progress for longer than the limit."""

@@ -10,7 +10,8 @@ import pytest
 
 from autotune.controller.failpoints import NAMES
 from tests.controller.conftest import Cli
-from tests.faults.conftest import assert_whole, check_invariants
+from tests.faults.conftest import assert_whole, check_invariants, folder_of
+from tests.launchers.gangs import wait_until
 
 RUN = ("run", "--space", "slow.yaml", "--study", "s", "--sampler", "random")
 Start = Callable[..., "Popen[str]"]
@@ -35,3 +36,11 @@ def test_f03_two_deaths_in_a_row(slow: Cli, started: Start) -> None:
     assert again.returncode == -signal.SIGKILL
     slow("resume", "s")
     assert_whole(check_invariants(slow, "s"))
+
+
+def test_f02_a_gang_that_ended_unwatched_costs_what_it_ran(slow: Cli, started: Start) -> None:
+    started(*RUN, AUTOTUNE_FAILPOINT="after_spawn@1").communicate(timeout=120)
+    wait_until((folder_of(slow, "s") / "trials" / "0000" / "exit.0.json").exists)
+    slow("resume", "s", "--trials", "1")
+    (trial,) = slow.json("status", "s")["trials"]
+    assert trial["outcome"] == "ok" and trial["gpu_seconds"] >= 8 * 0.05
