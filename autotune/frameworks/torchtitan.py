@@ -1,8 +1,9 @@
-"""torchtitan (0.2): a config becomes its TOML, and one process per GPU.
+"""torchtitan (0.2.0 to 0.2.2): a config becomes its TOML, and one process per GPU.
 
 Its models are flavours with fixed sizes, so the space's model has to be one of them. With
 pipeline stages the local batch is all micro batches of a step, without it is one of them: the
-accumulation follows from the global batch either way.
+accumulation follows from the global batch either way. Keys are checked against the real ones by
+`scripts/check_rendered.py`.
 """
 
 from __future__ import annotations
@@ -76,9 +77,11 @@ PARAMETERS: Mapping[str, Allowed] = {
     "optimizer": tuple(OPTIMIZERS),
 }
 OPTIONS = (
-    "torchtitan_dir", "model_name", "model_flavor", "hf_assets_path", "dataset", "dataset_path",
-    "learning_rate", "train_steps", "load", "save",
+    "torchtitan_version", "torchtitan_dir", "model_name", "model_flavor", "hf_assets_path",
+    "dataset", "dataset_path", "learning_rate", "train_steps", "load", "save",
 )  # fmt: skip
+SEEDED_BY: Mapping[str, str] = {"0.2.0": "training", "0.2.1": "debug", "0.2.2": "debug"}
+"""Version -> the table that holds the seed."""
 FLOAT8 = "quantize.linear.float8"
 
 
@@ -94,6 +97,14 @@ def _flavor(space: SearchSpace) -> tuple[str, str]:
             "Set options.model_name and options.model_flavor for another of its own."
         )
     return FLAVORS[name]
+
+
+def _version(space: SearchSpace) -> str:
+    version = str(space.options.get("torchtitan_version", "0.2.2"))
+    if version not in SEEDED_BY:
+        place = f"{where(space)}: options.torchtitan_version"
+        raise BadInput.unknown("version of torchtitan", version, SEEDED_BY, place)
+    return version
 
 
 def _batches(config: Config) -> dict[str, ParameterValue]:
@@ -118,7 +129,6 @@ def tables(space: SearchSpace, config: Config, context: RenderContext) -> dict[s
         "lr_scheduler": {"warmup_steps": 2},
         "training": {
             "steps": steps_of(space, context),
-            "seed": context.seed,
             "mixed_precision_param": "float32" if precision == "fp32" else "bfloat16",
             "dataset": str(options.get("dataset", "c4_test")),
             **_batches(config),
@@ -128,6 +138,7 @@ def tables(space: SearchSpace, config: Config, context: RenderContext) -> dict[s
         "activation_checkpoint": {"mode": "none"},
         "compile": {"enable": False},
     }
+    result.setdefault(SEEDED_BY[_version(space)], {})["seed"] = context.seed
     for parameter, (table, key, _) in PLAIN.items():
         value = fact(space, config, parameter)
         if value is not None:
@@ -170,6 +181,7 @@ class TorchTitan:
         refuse_unknown(space, self.name, PARAMETERS, OPTIONS)
         need_batch(space)
         _flavor(space)
+        _version(space)
         rules = [
             ("num_attention_heads % tensor_model_parallel_size == 0", "TP cuts heads"),
             ("num_query_groups % tensor_model_parallel_size == 0", "... and key/value heads"),

@@ -51,6 +51,15 @@ def test_every_legal_config_reads_back_uses_known_keys_and_keeps_the_batch() -> 
             assert training["local_batch_size"] * replicas == training["global_batch_size"]
 
 
+def test_the_seed_stands_where_the_version_looks_for_it() -> None:
+    for version, table in (("0.2.0", "training"), ("0.2.1", "debug")):
+        space, legal = _space(f"options.torchtitan_version={version}")
+        tables = _toml(space, legal.config(0))
+        assert [name for name, keys in tables.items() if "seed" in keys] == [table]
+    with pytest.raises(BadInput, match=r"torchtitan_version.*0\.1\.0.*0\.2\.2"):
+        _space("options.torchtitan_version=0.1.0")
+
+
 def test_a_python_toml_reader_agrees_with_ours() -> None:
     tomllib = pytest.importorskip("tomllib")
     space, legal = _space("contract.precision=fp8")
