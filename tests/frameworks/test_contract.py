@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -32,7 +33,7 @@ from autotune.space import (
 )
 from autotune.space.column import Array
 
-MOST = int(os.environ.get("AUTOTUNE_TEST_CORNERS", "10000"))
+MOST = int(os.environ.get("AUTOTUNE_TEST_CORNERS", "12000"))
 SHARE = 6
 """Of a larger set, this part of MOST is drawn."""
 SPACES = sorted(list_spaces())
@@ -85,6 +86,13 @@ def configs(legal: LegalSet, rows: Array) -> Iterator[Config]:
         yield Config(values, {name: int(column[place]) for name, column in derived.items()})
 
 
+def find_programs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for the training program is most of what rendering costs."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("autotune.frameworks") and hasattr(module, "find_content"):
+            monkeypatch.setattr(module, "find_content", functools.cache(content.find_content))
+
+
 def context(framework: Framework, trial_dir: Path) -> RenderContext:
     """A trial here: simulated where the framework can, since that needs no program of theirs."""
     return RenderContext(trial_dir=trial_dir, simulated=getattr(framework, "simulates", False))
@@ -106,10 +114,10 @@ def test_an_unknown_framework_lists_the_known_ones():
 
 @pytest.mark.parametrize(("name", "small"), VARIANTS)
 def test_every_legal_config_reads_back_from_the_rendered_job(name, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(content, "content_folders", functools.cache(content.content_folders))
     space = load(name, small)
     for framework_name in space.frameworks:
         framework = get_framework(framework_name)
+        find_programs_once(monkeypatch)
         legal = build_legal_set(space, framework.rules(space))
         rows = corners(legal)
         last = next(configs(legal, rows[-1:]))
