@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from autotune.config import Config
+from autotune.costmodel import CostModel
 from autotune.frameworks import RenderContext, get_framework
 from autotune.logs import Parser
-from autotune.space import SearchSpace, load_space
+from autotune.search.prior import prepare_table
+from autotune.space import SearchSpace, build_legal_set, load_space
 from autotune.trial import Job
 
 pytest.importorskip("megatron.core")
@@ -115,3 +117,24 @@ def test_what_it_cannot_do_is_refused_with_a_sentence(words, reason, monkeypatch
     with pytest.raises(SystemExit) as ended:
         arguments([*model.split(), *words])
     assert ended.value.code == 2 and reason in capsys.readouterr().err
+
+
+def test_its_attention_is_priced_as_it_runs():
+    """Two H100 held 58.4 GiB without recomputation and 27.6 GiB with; flash holds as little."""
+    changes = (
+        "model=gpt2-124m", "cluster.gpu=h100_80gb", "parameters.micro_batch_size.values=[4, 32]",
+        "contract={global_batch_size: 128, seq_length: 1024, precision: bf16, optimizer: adam}",
+        "baseline.micro_batch_size=4",
+    )  # fmt: skip
+    space = load_space("tiny_megatron_core", changes)
+    legal = build_legal_set(space, get_framework("megatron").rules(space))
+    model = CostModel.for_space(space)
+    table = prepare_table(model, legal)
+    memory = table.device_memory(table.constants.mean)
+    seen = {}
+    for index in range(len(legal)):
+        values = legal.config(index).values
+        layout = (values["tensor_model_parallel_size"], values["pipeline_model_parallel_size"])
+        if layout == (1, 1) and values["micro_batch_size"] == 32:
+            seen[values["recompute_granularity"]] = float(memory[index])
+    assert seen["none"] > 1.8 * seen["selective"]
