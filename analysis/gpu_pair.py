@@ -4,11 +4,13 @@
     python analysis/gpu_pair.py ddp       --out DIR      # and the one-GPU winner, beside it
     python analysis/gpu_pair.py megatron  --out DIR
     python analysis/gpu_pair.py ttt       --out DIR      # time to train, under accelerate
+    python analysis/gpu_pair.py expected  --out DIR
 
 Each searches a shipped space, with the changes that `JOBS` lists, and writes DIR/pair_NAME.json:
 what `autotune status` and `best` say, and for each trial what the cost model expected of it and,
-under DeepSpeed, the samples per second that DeepSpeed printed itself. Called again it goes on with
-the study, as `gpu_proof.py` does. Without a GPU the smaller jobs of the spaces run, for trying out.
+under DeepSpeed, how many samples a step its own SamplesPerSec amounts to. Called again it goes on
+with the study, as `gpu_proof.py` does. Without a GPU the smaller jobs of the spaces run, for trying
+out. ``expected`` sets those files beside the cost model alone, which none of the runs has taught.
 """
 
 from __future__ import annotations
@@ -24,10 +26,14 @@ from typing import Any
 
 from gpu_proof import machine, measure, offered, search, this_gpu, write
 
-from autotune.space import load_space
+from autotune.costmodel import CostModel
+from autotune.frameworks import get_framework
+from autotune.search.prior import prepare_table
+from autotune.space import build_legal_set, load_space
 from autotune.study.paths import StudyPaths
 
-OWN_RATE = re.compile(rb"CurrSamplesPerSec=([0-9.]+)")
+OWN_RATE = re.compile(rb"global_step=(\d+), .*?CurrSamplesPerSec=([0-9.]+)")
+STEP_TIME = re.compile(rb"step (\d+)/\d+ .*?step_time_s ([0-9.]+)")
 ONE_GPU_WINNER: dict[str, Any] = {
     "micro_batch_size": 128,
     "global_batch_size": 256,
@@ -112,6 +118,7 @@ JOBS = {
         ("budget.trials=6", "budget.finalists=2", "trial.time_limit_s=300"),
     ),
 }
+GPU_OF_THE_FILES = "cluster.gpu=h100_80gb"
 TWO_GPUS = ("cluster.nodes=1", "cluster.gpus_per_node=2")
 
 
@@ -122,14 +129,15 @@ def changes(job: Study) -> tuple[str, ...]:
 
 
 def trial_details(study: str, trial: Mapping[str, Any]) -> dict[str, Any]:
-    """What the files of a trial tell besides `autotune status`: expected, and DeepSpeed's rate."""
+    """What the files of a trial tell besides `autotune status`: expected, and DeepSpeed's count."""
     paths = StudyPaths.named(study).trial(trial["number"], trial["attempt"])
     chosen = json.loads(paths.chosen.read_text(encoding="utf-8"))
-    logs = sorted(paths.logs.glob("rank0.*"))
-    printed = [float(rate) for log in logs for rate in OWN_RATE.findall(log.read_bytes())]
+    log = b"".join(path.read_bytes() for path in sorted(paths.logs.glob("rank0.*")))
+    seconds = {int(step): float(time) for step, time in STEP_TIME.findall(log)}
+    claimed = [float(r) * seconds[int(s)] for s, r in OWN_RATE.findall(log) if int(s) in seconds]
     found: dict[str, Any] = {"expected": chosen["prediction"]}
-    if printed:
-        found["deepspeed_samples_per_s"] = statistics.median(printed[len(printed) // 2 :])
+    if claimed:
+        found["deepspeed_samples_per_step"] = round(statistics.median(claimed), 2)
     return found
 
 
@@ -159,6 +167,30 @@ def one_gpu_winner() -> dict[str, Any]:
     return measure(space, offered(space, values), steps=16)
 
 
+def expected(folder: Path) -> None:
+    """Step time and memory of every config that ran, beside what the cost model says of it."""
+    for what, job in JOBS.items():
+        told = json.loads((folder / f"pair_{what}.json").read_text(encoding="utf-8"))
+        space = load_space(job.space, (*TWO_GPUS, GPU_OF_THE_FILES, *job.on_gpus, *job.always))
+        legal = build_legal_set(space, get_framework(space.frameworks[0]).rules(space))
+        model = CostModel.for_space(space)
+        assert model is not None
+        table = prepare_table(model, legal)
+        times, _ = table.step_time_and_slopes(table.constants.mean)
+        memory = table.device_memory(table.constants.mean)
+        for trial in told["search"]["status"]["trials"]:
+            index = legal.find({**space.baseline, **trial["params"]})
+            if index is None or trial["outcome"] != "ok":
+                continue
+            time_error = times[index] / trial["step_time_s"] - 1.0
+            memory_error = memory[index] / trial["peak_memory_gib"] - 1.0
+            print(
+                f"{what} {trial['number']}: {trial['step_time_s']:.4f} s, expected "
+                f"{times[index]:.4f} ({time_error:+.0%}); {trial['peak_memory_gib']:.1f} GiB, "
+                f"expected {memory[index]:.1f} ({memory_error:+.0%})"
+            )
+
+
 def row(trial: Mapping[str, Any]) -> str:
     """One line of a trial for a person who watches."""
     keys = (
@@ -176,11 +208,14 @@ def row(trial: Mapping[str, Any]) -> str:
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=sorted(JOBS))
+    parser.add_argument("what", choices=[*sorted(JOBS), "expected"])
     parser.add_argument("--out", type=Path, default=Path("analysis/results/gpu"))
     parser.add_argument("--wall-time-s", type=float, default=480.0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     given = parser.parse_args()
+    if given.what == "expected":
+        expected(given.out)
+        return
     run(given.what, given.out, given.overrides, given.wall_time_s)
 
 
