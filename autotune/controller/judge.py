@@ -211,11 +211,12 @@ def _parity(
     record: TrialRecord,
     earlier: Sequence[TrialRecord],
 ) -> str | None:
-    """What to note where first losses leave the baseline's of the same seed and way of learning."""
-    baseline = next(
-        (r for r in earlier if r.kind == "baseline" and r.measurement and r.outcome is Outcome.OK),
-        None,
-    )
+    """What to note where first losses leave the baseline's of the same seed and way of learning.
+
+    Those count also of a baseline that still runs, or that failed after it had told some.
+    """
+    told = (r for r in earlier if r.measurement is not None and r.measurement.first_losses)
+    baseline = next((r for r in told if r.kind == "baseline"), None)
     if baseline is None or baseline.measurement is None or baseline.number == record.number:
         return None
     moved = {n for n, value in record.values.items() if value != baseline.values.get(n)}

@@ -320,7 +320,8 @@ class Controller:
         if watch.ending == "hopeless":
             self._put_back(watch)
             return
-        record = judge.judge(self.setting, watch, self.study.records())
+        going = [other.so_far() for other in self.running]
+        record = judge.judge(self.setting, watch, [*self.study.records(), *going])
         failpoint("after_judging")
         if record.outcome is Outcome.CANCELLED and watch.cancelled_before:
             recovery.run_again(self, watch.record, watch.intent, started=True)

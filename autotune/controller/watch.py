@@ -11,7 +11,7 @@ The verdict waits until all that was written has been read and no process of the
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from autotune.controller.events import Progress
@@ -125,6 +125,10 @@ class Watch:
             elapsed_s=self.seconds,
             time_limit_s=self.job.time_limit_s,
         )
+
+    def so_far(self) -> TrialRecord:
+        """Its record with what it has told until now."""
+        return replace(self.record, measurement=self.steady.measurement())
 
     def waits_long(self) -> bool:
         """Whether it waits for resources, and not just until they were asked for."""
