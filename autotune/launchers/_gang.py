@@ -106,13 +106,17 @@ def refuse_unknown(options: Mapping[str, Any], known: tuple[str, ...], where: st
 
 @dataclass(frozen=True)
 class GangPlan:
-    """How one launcher places a job: parts are supervisors, one a node or one a rank."""
+    """How one launcher places a job: parts are supervisors, one a node or one a rank.
+
+    ``hosts``: what the user calls the nodes; a part tells its own by that name where it finds it.
+    """
 
     parts: int
     unit: Literal["node", "rank"] = "node"
     master_addr: str = ""
     master_port: int = 0
     gpus: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -145,6 +149,7 @@ def prepare(
         "master_addr": plan.master_addr,
         "master_port": plan.master_port,
         "gpus": list(plan.gpus),
+        "hosts": list(plan.hosts),
         "parts": plan.parts,
         "unit": plan.unit,
         "path_prefix": options.path_prefix,

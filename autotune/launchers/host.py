@@ -236,6 +236,26 @@ def free_port() -> int:
     raise OSError("no free TCP port between 10000 and 32000")
 
 
+def short_name(name: str) -> str:
+    """A host's name without its domain; an IPv4 address whole."""
+    return name if name.replace(".", "").isdigit() else name.partition(".")[0]
+
+
+def addresses() -> set[str]:
+    """The IPv4 addresses of this host's interfaces, but for those that every host has."""
+    found, address = set(), ""
+    try:
+        with open("/proc/net/fib_trie") as table:
+            for words in map(str.split, table):
+                if words[:1] == ["|--"]:
+                    address = words[1]
+                elif words == ["/32", "host", "LOCAL"] and not address.startswith("127."):
+                    found.add(address)
+    except OSError:
+        pass
+    return found
+
+
 def own_address() -> str:
     """An address of this host that other nodes can reach: that of the default route."""
     import socket

@@ -26,6 +26,7 @@ from typing import Any, Literal
 from autotune.errors import BadInput
 from autotune.launchers import _gang, _records, host
 from autotune.launchers._client import ClientGangs
+from autotune.launchers.nvml import read_gpus
 from autotune.trial import GangStatus, Handle, Job
 
 KNOWN = (
@@ -72,7 +73,8 @@ class Mpi:
         parts = 1 if job.per == "job" else job.nodes * per_node
         port = host.free_port() if self.master_addr else 0
         unit: Literal["node", "rank"] = "rank" if job.per == "rank" else "node"
-        plan = _gang.GangPlan(parts, unit, self.master_addr, port)
+        hosts = tuple(name.partition(":")[0] for name in self._listed())
+        plan = _gang.GangPlan(parts, unit, self.master_addr, port, hosts=hosts)
         env = _gang.prepare(job, trial_dir, token, self.options, plan)
         argv = self._mpirun(parts, per_node)
         for name in sorted(env):
@@ -104,9 +106,11 @@ class Mpi:
 
     def avoid(self, names: Sequence[str], needed: int) -> bool:
         """Leave hosts out of ``hosts`` or of the hostfile; see ``launchers.Launcher``."""
-        listed = self.hosts or _hosts_in(self.hostfile)
-        avoided = {name.partition(".")[0] for name in names}
-        kept = [host for host in listed if host.partition(":")[0].partition(".")[0] not in avoided]
+        listed = self._listed()
+        avoided = {host.short_name(name) for name in names}
+        kept = [
+            entry for entry in listed if host.short_name(entry.partition(":")[0]) not in avoided
+        ]
         if len(kept) < max(1, needed) or len(kept) == len(listed):
             return False
         self.hosts, self.hostfile = tuple(kept), None
@@ -114,12 +118,22 @@ class Mpi:
 
     def check(self, job: Job) -> None:
         """Refuse more nodes than there are hosts; see ``launchers.Launcher``."""
-        there = {name.partition(":")[0] for name in self.hosts or _hosts_in(self.hostfile)}
+        there = {name.partition(":")[0] for name in self._listed()}
         if there and job.nodes > len(there):
             raise BadInput(
                 f"mpi: the job wants {job.nodes} nodes, hosts or hostfile name {len(there)}: "
                 "set cluster.nodes, or name more."
             )
+
+    def without_gpus(self) -> bool:
+        """Whether only this machine is used, and has none; see ``launchers.Launcher``."""
+        names = {host.short_name(entry.partition(":")[0]) for entry in self._listed()}
+        here = {"localhost", "127.0.0.1", host.short_name(os.uname().nodename)}
+        return names <= here | host.addresses() and not read_gpus()
+
+    def _listed(self) -> tuple[str, ...]:
+        """``host:slots`` of every host that may be used; empty where it is this machine."""
+        return self.hosts or _hosts_in(self.hostfile)
 
     def _mpirun(self, count: int, per_node: int) -> list[str]:
         argv = [self.mpirun, "-np", str(count), "--map-by", f"ppr:{per_node}:node"]

@@ -11,14 +11,24 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from autotune.launchers.host import (
+        addresses,
         allowed_environment,
         free_port,
         own_address,
         read_object,
+        short_name,
         write_whole,
     )
 else:
-    from host import allowed_environment, free_port, own_address, read_object, write_whole
+    from host import (
+        addresses,
+        allowed_environment,
+        free_port,
+        own_address,
+        read_object,
+        short_name,
+        write_whole,
+    )
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -34,6 +44,12 @@ class Place:
         self.folder = folder
         self.index = index
         self.local_size = max(1, int(spec["gpus_per_node"]))
+
+    def node(self) -> str:
+        """This node as the launcher's list of hosts calls it, so that it can be left out of it."""
+        own = os.uname().nodename
+        here = {short_name(own), *addresses()}
+        return next((str(name) for name in self.spec["hosts"] if short_name(name) in here), own)
 
     def ranks(self) -> list[tuple[int, int]]:
         """(rank, local rank) of what this part starts."""

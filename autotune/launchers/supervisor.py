@@ -90,6 +90,7 @@ class Supervisor:
         self.folder = folder
         self.index = index
         self.place = Place(spec, folder, index)
+        self.node = self.place.node()
         self.members = Members(spec["token"], index)
         self.ranks: list[Rank] = []
         self.error: str | None = None
@@ -306,7 +307,7 @@ class Supervisor:
             "version": 1,
             "token": self.spec["token"],
             "index": self.index,
-            "host": os.uname().nodename,
+            "host": self.node,
             "ranks": [rank.record() for rank in self.ranks],
             "error": self.error,
             "failed": self.error is not None or any(rank.failed for rank in self.ranks),
@@ -331,7 +332,7 @@ class Supervisor:
         """Start, watch, end; returns whether the exit record stands."""
         identity = {"pid": os.getpid(), "token": self.spec["token"], "index": self.index}
         identity["start_time"] = (process_stat(os.getpid()) or ("", 0, 0))[2]
-        identity.update({"host": os.uname().nodename, "boot_id": boot_id()})
+        identity.update({"host": self.node, "boot_id": boot_id()})
         identity["ranks"] = [rank for rank, _ in self.place.ranks()]
         identity["cgroup"] = self.members.group
         identity.update({"monotonic_s": time.monotonic(), "wall_s": time.time()})

@@ -148,7 +148,8 @@ def test_two_hosts_share_one_rendezvous(far: Gangs, hosts: two_hosts.TwoHosts) -
     status = far.finish(handle)
     trial_dir = Path(handle["trial_dir"])
     assert [e.code for e in status.exits] == [0] * 4, (trial_dir / "engine.log").read_text()
-    assert [e.node for e in status.exits] == ["host-1", "host-1", "host-2", "host-2"]
+    first, second = hosts.addresses
+    assert [e.node for e in status.exits] == [first, first, second, second]
     told = [places(trial_dir, rank) for rank in range(4)]
     assert [entry["NODE_RANK"] for entry in told] == ["0", "0", "1", "1"]
     assert {entry["MASTER_ADDR"] for entry in told} == {hosts.addresses[0]}
@@ -161,6 +162,15 @@ def test_mpi_over_two_hosts(far: Gangs, mpi_program: Path) -> None:
     trial_dir = Path(handle["trial_dir"])
     assert [e.code for e in status.exits] == [0] * 4, (trial_dir / "engine.log").read_text()
     assert log_text(trial_dir, 3) == "rank 3=3 of 4 sum 6"
+
+
+def test_a_host_given_as_an_address_is_left_out_by_what_its_part_tells(far: Gangs) -> None:
+    status, _ = far.run(actor_job("say=x", per="node", nodes=2))
+    first, second = status.nodes
+    assert not far.launcher.avoid([first], 2)
+    assert far.launcher.avoid([first], 1)
+    again, _ = far.run(actor_job("say=x", per="node"))
+    assert again.nodes == (second,)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def describe(trial_dir: Path, **changes: object) -> None:
         "per": "job", "nodes": 1, "gpus_per_node": 0, "time_limit_s": 30, "grace_s": 1,
         "peer_grace_s": 1, "master_addr": "127.0.0.1", "master_port": 1, "gpus": [],
         "argv_prefix": [], "parts": 1, "unit": "node", "py_spy": None,
-        "container_engine": [], "path_prefix": "",
+        "container_engine": [], "path_prefix": "", "hosts": [],
     }  # fmt: skip
     (trial_dir / "gang.json").write_text(json.dumps({**spec, **changes}))
 
