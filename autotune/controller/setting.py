@@ -21,7 +21,7 @@ from autotune.costmodel.constants import constants_from
 from autotune.costmodel.counts import flops_per_token
 from autotune.errors import BadInput
 from autotune.frameworks import Framework, RenderContext, framework_names, get_framework
-from autotune.launchers import Launcher, check_place, get_launcher, room_for
+from autotune.launchers import Launcher, check_place, get_launcher, room_for, without_gpus
 from autotune.launchers.nvml import read_gpus
 from autotune.search import Proposer, check_sampler, make_proposer
 from autotune.search.proposal import LegalRows
@@ -85,7 +85,7 @@ class Setting:
 
     @property
     def made_smaller(self) -> bool:
-        """Whether the space's `options.without_gpu` were applied, there being no GPU here."""
+        """Whether the space's `options.without_gpu` were applied, there being no GPU."""
         hardware = self.space.cluster.hardware
         return (
             "without_gpu" in self.space.options
@@ -282,13 +282,13 @@ def prepare(
 
     ``simulate`` None: the simulated cluster, where the framework has one, there is no GPU here
     and no launcher was asked for by name. The overrides in a space's `options.without_gpu` are
-    applied before the user's own when trials run on this machine and it has no GPU.
+    applied before the user's own when trials would run where there is none.
     """
     options = options or Options()
     keys = read_keys(space_name, overrides)
     launcher = options.launcher or keys.get("launcher")
     smaller = _without_gpu(keys.get("options"))
-    if smaller and launcher in (None, "local") and not read_gpus():
+    if smaller and without_gpus(_place(launcher, keys, options)):
         overrides = (*smaller, *overrides)
     space = load_space(space_name, tuple(overrides))
     can_simulate = all(
@@ -303,6 +303,13 @@ def prepare(
         options, launcher=launcher or "local", launcher_options=merged, simulated=simulate
     )
     return prepare_space(space, settled)
+
+
+def _place(launcher: str | None, keys: Mapping[str, Any], options: Options) -> Launcher:
+    """Where trials would run, before the space was checked."""
+    told = keys.get("launcher_options")
+    told = told if isinstance(told, dict) else {}
+    return get_launcher(str(launcher or "local"), {**told, **options.launcher_options})
 
 
 def _without_gpu(options: Any) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class Launcher(Protocol):
     it cannot or fewer than ``needed`` would remain. One that knows how many gangs of a job's
     shape run side by side has ``room(job) -> int``. One that can tell beforehand that the place
     could never run a job has ``check(job)``, which raises BadInput or InfrastructureError then.
+    One that can tell that its nodes have no GPU has ``without_gpus() -> bool``.
     """
 
     name: str
@@ -101,6 +102,12 @@ def room_for(launcher: Launcher, job: Job) -> int:
     """How many gangs of a job's shape run side by side: 1 where the launcher cannot tell."""
     room = getattr(launcher, "room", None)
     return max(1, int(room(job))) if room is not None else 1
+
+
+def without_gpus(launcher: Launcher) -> bool:
+    """Whether gangs would run where there is no GPU, as far as the launcher can tell."""
+    told = getattr(launcher, "without_gpus", None)
+    return told is not None and bool(told())
 
 
 def check_place(launcher: Launcher, job: Job) -> None:

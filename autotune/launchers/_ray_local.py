@@ -63,6 +63,12 @@ def local_cluster() -> tuple[str | None, dict[str, str]]:
     return (told["address"], auth_environment()) if told else (None, {})
 
 
+def has_invented_gpus() -> bool:
+    """Whether a try-out cluster runs whose GPUs are none of this machine's."""
+    told = running_cluster()
+    return told is not None and not told["real_gpus"]
+
+
 def start_cluster(nodes: int, gpus: int | None, cpus: int) -> dict[str, Any]:
     """Start a head and ``nodes`` - 1 more; returns once all have joined.
 

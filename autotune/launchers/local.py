@@ -114,6 +114,10 @@ class Local:
         there = len(self.gpus or visible_gpus())
         return there // job.gpus_per_node if job.gpus_per_node else 1
 
+    def without_gpus(self) -> bool:
+        """Whether this machine has none; see ``launchers.Launcher``."""
+        return not read_gpus()
+
     def _free_gpus(self, job: Job) -> tuple[str, ...]:
         wanted = job.gpus_per_node
         if not wanted:

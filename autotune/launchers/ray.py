@@ -34,7 +34,7 @@ from autotune.errors import BadInput
 from autotune.launchers import _gang, _records, host, members, supervisor
 from autotune.launchers._process import describe_process
 from autotune.launchers._ray_bridge import Bridge
-from autotune.launchers._ray_local import local_cluster
+from autotune.launchers._ray_local import has_invented_gpus, local_cluster
 from autotune.trial import GangStatus, Handle, Job
 
 KNOWN = (
@@ -66,6 +66,7 @@ class Ray:
             "head_grace_s": _gang.seconds(options.pop("head_grace_s", 15.0), "ray.head_grace_s"),
         }
         _gang.refuse_unknown(options, KNOWN, self.name)
+        self._invented = not address and has_invented_gpus()
         address, env = (address, {}) if address else local_cluster()
         self._bridge = Bridge({"address": address, **settings}, env)
         self._clock = _gang.CancelClock(ESCALATION_MARGIN_S)
@@ -175,6 +176,10 @@ class Ray:
         }
         known = self._bridge.ask("find", **self._request(handle))["known"]
         return handle if known or _records.told_start(trial_dir, token) else None
+
+    def without_gpus(self) -> bool:
+        """Whether none is asked for, or all are invented; see ``launchers.Launcher``."""
+        return not self.asks_for_gpus or self._invented
 
     def avoid(self, names: Sequence[str], needed: int) -> bool:
         """Leave Ray's nodes out by id, address or host; see ``launchers.Launcher``."""

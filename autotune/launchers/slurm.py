@@ -201,6 +201,10 @@ class Slurm:
         job_id = commands.job_named(name)
         return f"{job_id}_{index}" if job_id and index is not None else job_id
 
+    def without_gpus(self) -> bool:
+        """Whether none is asked for; see ``launchers.Launcher``."""
+        return not self.gres
+
     def avoid(self, names: Sequence[str], needed: int) -> bool:
         """Exclude nodes from later jobs and steps; see ``launchers.Launcher``."""
         avoided = {name.partition(".")[0] for name in names}
