@@ -25,7 +25,7 @@ class Cut:
     """
 
     def __init__(self, places: Iterable[Place], line: str) -> None:
-        read = [(one, _reader(line[one.begin : one.end])) for one in places]
+        read = [(one, reader_of(line[one.begin : one.end])) for one in places]
         known = [(one, reader) for one, reader in read if reader is not None]
         self.fields = tuple(one.field for one, _ in known)
         self._readers = tuple(reader for _, reader in known)
@@ -53,7 +53,7 @@ class Cut:
         return dict(zip(self.fields, self.values(line), strict=True))
 
 
-def _reader(text: str) -> Callable[[str], float] | None:
+def reader_of(text: str) -> Callable[[str], float] | None:
     """What reads numbers that are written like this one; None where it is no number."""
     for reader in (float, _separated, _suffixed):
         try:

@@ -149,10 +149,8 @@ class Parser:
         one, stencil = plan.table, plan.stencil
         self.matched = one.format.name
         rank = stream if plan.rank is None else int(line[plan.rank[0] : plan.rank[1]])
-        if stencil is not None and not one.held and self._believes(one):
-            sample = stencil.sample(line, rank, arrival_s)
-            _remember(one.last_step, stream, sample.step or 0)
-            return [sample]
+        if stencil is not None and self.trusts(plan):
+            return [self.count(plan, stencil.sample(line, rank, arrival_s), stream)]
         figures = plan.cut.figures(line)
         if not plan.opens:
             samples = self._release(one, stream)
@@ -161,6 +159,16 @@ class Parser:
         if one.format.lock is not None and not _locked(one, stream, figures):
             return []
         return self._open(plan, line, figures, rank, arrival_s, stream)
+
+    def trusts(self, plan: Plan) -> bool:
+        """Whether a stencil's sample counts as it is."""
+        return not plan.table.held and self._believes(plan.table)
+
+    def count(self, plan: Plan, sample: StepSample, stream: int) -> StepSample:
+        """Takes a sample that the plan's stencil made of a line."""
+        self.matched = plan.table.format.name
+        _remember(plan.table.last_step, stream, sample.step or 0)
+        return sample
 
     def _plan(self, line: str) -> Plan | None:
         if self._by_user or len(line) > MAX_CACHED_LINE:

@@ -12,10 +12,10 @@ _ORIGIN = re.compile(
 )
 _NAMED = re.compile(
     r"\s*(?:"
-    r"\[(?:rank|default|Rank |RANK |Rank|RANK)(?P<a>\d+)\]:?"  # torch, torchrun --tee, DeepSpeed
-    r"|\[\d+,(?P<b>\d+)\]<std(?:out|err)>:?"  # mpirun --tag-output
-    r"|(?:[\w.-]{1,60}-)?(?:worker|rank|node|launcher)[-_ ]?(?P<c>\d+) ?[:|] ?"  # pdsh, kubernetes
-    r"|\S{1,60}/\d+ \[default(?P<d>\d+)\]:"  # nemo-run
+    r"\[(?:rank|default|Rank |RANK |Rank|RANK)(?P<a>\d{1,9})\]:?"  # torch, torchrun, DeepSpeed
+    r"|\[\d+,(?P<b>\d{1,9})\]<std(?:out|err)>:?"  # mpirun --tag-output
+    r"|(?:[\w.-]{1,60}-)?(?:worker|rank|node|launcher)[-_ ]?(?P<c>\d{1,9}) ?[:|] ?"  # pdsh
+    r"|\S{1,60}/\d+ \[default(?P<d>\d{1,9})\]:"  # nemo-run
     r") ?"
 )
 _BARE = re.compile(r"\s{0,5}(?P<a>\d{1,5}): ")  # srun --label

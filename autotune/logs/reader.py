@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 _ANSI = re.compile(
     rb"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     rb"|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # OSC: titles, links
     rb"|\x1b[@-Z\\^_=>]"
 )
+_OF_A_COLOUR = np.isin(np.arange(256), list(b"0123456789;"))
 _LOST_COLOUR = re.compile(rb"\[[0-9]{1,3}(?:;[0-9]{1,3})*m")
 _CONTROLS = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F])
 
@@ -80,7 +83,25 @@ def wash(block: bytes) -> bytes:
     if b"\r" in block:
         block = block.replace(b"\r", b"\n")
     if b"\x1b" in block:
+        block = _without_colours(block)
+    if b"\x1b" in block:
         block = _ANSI.sub(b"", block)
     if b"[0m" in block:
-        block = _LOST_COLOUR.sub(b"", block)
+        lines = block.split(b"\n")
+        block = b"\n".join(_LOST_COLOUR.sub(b"", x) if b"[0m" in x else x for x in lines)
     return block.translate(None, _CONTROLS)
+
+
+def _without_colours(block: bytes) -> bytes:
+    """The block without ``ESC[1;31m`` and its like, which are nearly all sequences there are."""
+    text = np.frombuffer(block + b"\n\n", np.uint8)
+    begins = np.flatnonzero(text == ord("\x1b"))
+    begins = begins[text[begins + 1] == ord("[")]
+    others = np.flatnonzero(~_OF_A_COLOUR[text])
+    ends = others[np.searchsorted(others, begins + 2)]
+    colours = text[ends] == ord("m")
+    turns = np.zeros(len(text) + 1, np.int8)
+    turns[begins[colours]] = 1
+    turns[ends[colours] + 1] -= 1
+    kept: bytes = text[:-2][np.cumsum(turns[:-3], dtype=np.int8) == 0].tobytes()
+    return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from itertools import repeat
 from typing import Any
 
 from autotune.logs.cut import Cut, Place
@@ -52,11 +53,11 @@ class Stencil:
     """Makes the samples of all lines of one shape, where nothing is to be put right in them."""
 
     def __init__(self, places: Collection[Place], line: str) -> None:
-        told = [one for one in places if one.field in _FIELDS or one.field == "step"]
-        extra = [one for one in places if one not in told and one.field != _SKIPPED]
-        self._cut = Cut([*told, *extra], line)
-        self._told = self._cut.fields[: len(told)]
-        self._extra = self._cut.fields[len(told) :]
+        self.told = [one for one in places if one.field in _FIELDS or one.field == "step"]
+        self.extra = [one for one in places if one not in self.told and one.field != _SKIPPED]
+        self._cut = Cut([*self.told, *self.extra], line)
+        self._told = self._cut.fields[: len(self.told)]
+        self._extra = self._cut.fields[len(self.told) :]
 
     def sample(self, line: str, rank: int, arrival_s: float) -> StepSample:
         """What `to_sample` gives for the line's figures."""
@@ -84,6 +85,21 @@ def stencil_for(places: Collection[Place], line: str) -> Stencil | None:
     if not all(figures.get(name, 0.0) >= 0.0 for name in _NEVER_NEGATIVE):
         return None
     return Stencil(places, line)
+
+
+def samples_of(
+    told: dict[str, list[Any]], extra: dict[str, list[float]], count: int
+) -> list[StepSample]:
+    """``count`` samples of what columns of figures tell, none of which is to be put right."""
+    told["step"] = list(map(int, told["step"]))
+    further = zip(*extra.values(), strict=True) if extra else repeat((), count)
+    made = []
+    for row, extra_row in zip(zip(*told.values(), strict=True), further, strict=True):
+        one = _SILENT.copy()
+        one.update(zip(told, row))  # noqa: B905 - told by their columns, and called often
+        one["extra"] = dict(zip(extra, extra_row))  # noqa: B905
+        made.append(_made_of(one))
+    return made
 
 
 def _made_of(told: dict[str, Any]) -> StepSample:

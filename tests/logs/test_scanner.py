@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -50,7 +52,11 @@ def stamped(lines: list[tuple[bytes, bool]]) -> bytes:
 
 
 def by_the_line(data: bytes, name: str) -> tuple[Any, ...]:
-    parser, evidence, samples = Parser(FORMATS[name]), EvidenceCollector(), []
+    parser, evidence, samples = (
+        Parser(FORMATS.get(name) or get_format(name)),
+        EvidenceCollector(),
+        [],
+    )
     arrival_s = 0.0
     for raw in data.split(b"\n"):
         stamp, tab, text = raw.partition(b"\t")
@@ -65,7 +71,11 @@ def by_the_line(data: bytes, name: str) -> tuple[Any, ...]:
 
 
 def by_the_block(data: bytes, name: str, cuts: list[int], folder: Path) -> tuple[Any, ...]:
-    parser, evidence, samples = Parser(FORMATS[name]), EvidenceCollector(), []
+    parser, evidence, samples = (
+        Parser(FORMATS.get(name) or get_format(name)),
+        EvidenceCollector(),
+        [],
+    )
     scanner, logs = Scanner(parser, evidence), TrialLogs(folder)
     (folder / "logs").mkdir(exist_ok=True)
     path, done = folder / "logs" / "rank3.000.log", 0
@@ -95,6 +105,39 @@ def test_blocks_read_as_lines_do(
     line = st.tuples(st.sampled_from(few) | st.sampled_from(ODD), st.integers(0, 9).map(bool))
     text = stamped(data.draw(st.lists(line, max_size=40)))
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=6))
+    assert by_the_block(text, name, cuts, tmp_path) == by_the_line(text, name)
+
+
+FIGURES = [
+    b" iteration 7/ 90 | elapsed time per iteration (ms): 480.5 | lm loss: 8.9E+00 | "
+    b"nan iterations: 0",
+    b"[rank1]:[titan] root - step:  2  loss:  8.01  memory: 40.9GiB(5%)  tps: 5,018  mfu: 30.3%",
+    b"iter 3: loss -0.0125, time 50.00ms, mfu -1.00%",
+    b"iteration: 4 / 90 | consumed_tokens: 1 | time_per_iteration_ms: 4.7K | lm_loss: .5",
+    b"step 0/9 | loss 1234567.12345678901 | step_time_s 0.5 | tokens 9 | tokens_per_s 3 | "
+    b"memory_gib 2.1",
+    b"nothing at all",
+    "loss of 5 \N{GREEK SMALL LETTER ALPHA} step: 2  loss: 8.5  tps: 6".encode(),
+]
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.randoms(use_true_random=False), st.integers(1, 3), st.integers(0, 30))
+@pytest.mark.parametrize("name", [*FORMATS, "sft", "nanotron", "nanogpt"])
+def test_many_lines_of_a_shape_read_as_each_does(
+    name: str, tmp_path: Path, random: Random, kinds: int, odd: int
+) -> None:
+    def drawn(line: bytes) -> bytes:
+        return re.sub(rb"\d", lambda _: b"%d" % random.randrange(10), line)
+
+    some = random.sample(FIGURES, kinds)
+    lines = [drawn(random.choice(some)) for _ in range(90)]
+    for _ in range(odd):
+        lines.insert(random.randrange(90), random.choice(REAL + ODD))
+    text = stamped([(line, random.random() < 0.95) for line in lines])
+    cuts = [random.randrange(len(text)) for _ in range(random.randrange(4))]
     assert by_the_block(text, name, cuts, tmp_path) == by_the_line(text, name)
 
 
