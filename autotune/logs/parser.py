@@ -23,6 +23,7 @@ from autotune.trial import StepSample
 
 MAX_STREAMS = 4096
 MAX_NOTES = 20
+_BAR_TOTAL = "bar_total"
 _OVERLAP = 80
 _BAR_END = re.compile(r"(?<=\])(?=[^\[\]%]{0,80}%\|)")
 
@@ -101,6 +102,9 @@ class Parser:
         self._by_user = any(one.by_user for one in ordered)
         self.plans: dict[bytes, Plan | None] = {}
         self._leader: _Table | None = None
+        self._fallbacks = any(one.fallback for one in ordered)
+        self._only_bars = False
+        self._steps_printed = False
         self.matched: str | None = None
         self.notes: list[str] = []
 
@@ -253,18 +257,36 @@ class Parser:
         sample, note = to_sample(figures, rank, arrival_s)
         if note is not None and len(self.notes) < MAX_NOTES:
             self.notes.append(note)
+        bar = _BAR_TOTAL in figures
+        if bar and self._steps_printed:
+            return []
         if self._believes(one):
+            self._note_leader(one, sample, bar)
             return [sample]
         leader = self._leader
-        if leader is not None and leader.format.precedence < one.format.precedence:
+        first = self._only_bars and one.format.fallback and _is_a_timed_step(sample)
+        if leader is not None and leader.format.precedence < one.format.precedence and not first:
             step = leader.last_step.get(rank, next(iter(leader.last_step.values()), None))
             return [_beside_the_leader(sample, None if step is None else int(step))]
         if is_measured(sample) or sample.loss is not None:
             self._leader = one
-            if not one.format.fallback:
-                self._tables = [table for table in self._tables if not table.format.fallback]
-                self.plans = {}
+            self._note_leader(one, sample, bar)
         return [sample]
+
+    def _note_leader(self, one: _Table, sample: StepSample, bar: bool) -> None:
+        """A framework's own line ends the reading of unknown programs' lines; a bar does not.
+
+        Any program may show a bar, and none of them displaces steps that lines have timed.
+        """
+        self._only_bars = bar
+        self._steps_printed = one.format.fallback and (
+            self._steps_printed or _is_a_timed_step(sample)
+        )
+        if bar or one.format.fallback or not self._fallbacks:
+            return
+        self._fallbacks = False
+        self._tables = [table for table in self._tables if not table.format.fallback]
+        self.plans = {}
 
     def _believes(self, one: _Table) -> bool:
         """Whether the format's samples count as they are."""
@@ -289,6 +311,10 @@ def _find(
                 figure, factor = UNITS.get(name, (name, 1.0))
                 places.setdefault(figure, Place(figure, factor, start + begin, start + end))
     return found
+
+
+def _is_a_timed_step(sample: StepSample) -> bool:
+    return sample.step is not None and is_measured(sample)
 
 
 def _remember(steps: dict[int, float], stream: int, step: float) -> None:

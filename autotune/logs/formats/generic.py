@@ -92,6 +92,7 @@ FORMAT = LogFormat(
             rf"(?i:{_TIMED}(?:[ _]?\(?s(?:ec(?:onds)?)?\)?)?{_IS}(?P<step_time_s>{{num}})"
             rf"(?![\d.:]|,\d| ?[mu]s))",
         ),
+        inside(":", rf"(?i:{_TIMED}{_IS}(?P<step_time_s>(?:\d+:)?\d+:\d\d(?:\.\d+)?)\b)"),
         inside("us", rf"(?i:{_TIMED}{_IS}(?P<step_time_us>{{num}}) ?us\b)"),
         inside("", rf"(?i:\b(?:time|dt|took|elapsed){_IS}(?P<step_time_ms>{{num}}){_MS})"),
         inside(
@@ -109,11 +110,12 @@ FORMAT = LogFormat(
         inside("ms/", rf"\bms/{_STEPS}{_IS}(?P<step_time_ms>{{num}})"),
         inside("/", rf"\bs(?:ec)?/{_STEPS}{_IS}(?P<step_time_s>{{num}})"),
         inside("s", rf"(?i:(?P<steps_per_s>{{num}}) ?{_STEPS}{_RATE_S}{_NOT_A_KEY})"),
-        inside("s", rf"(?i:\b{_STEPS}{_RATE_S}{_IS}(?P<steps_per_s>{{num}}))"),
+        inside("s", rf"(?i:(?:\b|interval_){_STEPS}{_RATE_S}{_IS}(?P<steps_per_s>{{num}}))"),
         inside("", rf"(?i:{_SAMPLES}{_RATE_S}{_IS}(?P<samples_per_s>{_N}))"),
         inside("", rf"(?i:{_TOKENS}{_RATE_S}{_GPU}{_IS}(?P<tokens_per_s_per_gpu>{_N}))"),
         inside("", rf"(?i:{_TOKENS}{_GPU}{_RATE_S}{_IS}(?P<tokens_per_s_per_gpu>{_N}))"),
         inside("", rf"(?i:{_TOKENS}{_RATE_S}(?!{_GPU}){_IS}(?P<tokens_per_s>{_N}))"),
+        inside("", rf"(?i:(?<![\w/])tps{_IS}(?P<tokens_per_s>{_N}))"),
         inside(
             "",
             r"(?i:(?<!val )(?<!val_)(?<!eval_)(?<!eval )(?<!valid_)(?<!z_)\bloss"
@@ -130,7 +132,7 @@ FORMAT = LogFormat(
         inside("", r"(?i:\bmfu" + _IS + r"(?P<mfu>0?\.\d+)\b(?! ?%))"),
         inside(
             "",
-            r"(?i:tflops?(?:/s)?(?:/(?:gpu|device))?(?:_per_gpu)?"
+            r"(?i:tflops?(?:/s)?(?:/(?:gpu|device))?(?:[ _]per[ _]gpu)?(?: by megatron)?"
             + _IS
             + r"(?P<tflops_per_gpu>{num}))",
         ),

@@ -51,6 +51,7 @@ HOST_MEMORY = (
 _DEVICE = r"(?:cuda|hip|rocm|xpu|npu|hpu|mps|musa|mlu|gpu|device|hbm|cudnn|cublas|nccl|rccl)"
 
 GPU_MEMORY = (
+    Row("oom_gpu", "memory isn't enough and alloc failed"),
     Row(
         "oom_gpu",
         "out of memory",
