@@ -23,6 +23,7 @@ def show_dry_run(setting: Setting, as_json: bool) -> None:
         "simulated": setting.options.simulated,
         "legal": len(setting.legal),
         "points": setting.legal.raw_points,
+        "likely_to_fit": _likely_to_fit(setting),
         "excluded": [
             {"rule": rule.expression, "reason": rule.reason, "origin": rule.origin, "count": count}
             for rule, count in setting.legal.exclusions
@@ -41,12 +42,28 @@ def show_dry_run(setting: Setting, as_json: bool) -> None:
     _print(document)
 
 
+def _likely_to_fit(setting: Setting) -> int | None:
+    """Of the legal configs, as predicted; None where nothing can be."""
+    from autotune.costmodel.plan import LIKELY
+
+    model = setting.cost_model
+    if model is None:
+        return None
+    costs = model.prepare(setting.legal.columns()).predict()
+    return int((costs.probability_fits(model.capacity_gib) >= LIKELY).sum())
+
+
 def _print(document: dict[str, Any]) -> None:
     import shlex
 
     print(
         f"{document['space']}: {document['legal']:,} legal configs of {document['points']:,} points"
     )
+    if document["likely_to_fit"] == 0:
+        print(
+            "none of them is likely to fit into the GPUs' memory (predicted; `autotune plan` says "
+            "what needs it): contract, cluster or parameters may ask for too much"
+        )
     if document["simulated"]:
         print("would run on the simulated cluster (no GPU here, or --simulate)")
     for item in document["excluded"]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from autotune.config import Config, ParameterValue
 from autotune.errors import BadInput
 from autotune.space.column import KNOWN, Array
+from autotune.space.contract import CONTRACT_KEYS
 from autotune.space.expression import Expression
 from autotune.space.names import Rows
 from autotune.space.rule import Rule
@@ -121,7 +122,8 @@ class LegalSet:
     def complete(self, values: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
         """Values with what has no alternative filled in: single choices and contract values.
 
-        Without any values at all: the first legal config.
+        Without any values at all: the first legal config. BadInput for a contract value that
+        the parameter does not offer.
         """
         if not values:
             return dict(self.config(0).values)
@@ -134,6 +136,11 @@ class LegalSet:
                 filled[name] = self.choices[name][0]
             elif contract in self.choices[name]:
                 filled[name] = contract
+            elif contract is not None and name in CONTRACT_KEYS:
+                raise BadInput(
+                    f"{self.space.source or self.space.name}: contract.{name}, which is the "
+                    f"baseline's: {self.space.names.not_offered(name, contract)}"
+                )
         return filled
 
     def _exists(self, name: str, values: Mapping[str, ParameterValue]) -> bool:

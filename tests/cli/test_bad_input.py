@@ -66,6 +66,12 @@ def test_broken_options(cli: Cli, words: tuple[str, ...]) -> None:
     refused(cli, "run", "--space", "job.yaml", *words)
 
 
+def test_a_length_that_no_config_can_hold_is_told_before_anything_runs(cli: Cli) -> None:
+    words = ("run", "--dry-run", "--space", "llama8b_tp_pp", "--set")
+    assert "none of them is likely to fit" in cli(*words, "contract.seq_length=100000000").stdout
+    assert "likely to fit" not in cli(*words, "contract.seq_length=8192").stdout
+
+
 def test_an_unwritable_home(cli: Cli, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")

@@ -189,6 +189,13 @@ def test_a_rule_without_parameters_can_empty_everything():
     assert len(build_legal_set(wide)) == 8
 
 
+def test_a_contract_value_that_is_searched_has_to_be_on_offer():
+    asked = ["contract={global_batch_size: 16, search: [global_batch_size]}"]
+    asked += ["parameters.global_batch_size.values=[32, 64]"]
+    with pytest.raises(BadInput, match=r"contract\.global_batch_size.*=16 is not on offer.*32, 64"):
+        build_legal_set(parse_space(MY_JOB, "f", asked))
+
+
 def test_the_baseline_has_to_be_legal():
     space = parse_space(MY_JOB, "f", ["baseline.compile=true"])
     with pytest.raises(BadInput, match=r"baseline: breaks not \(compile and batch == 1\)"):
