@@ -34,6 +34,8 @@ HARDWARE = re.compile(r"\bXid\b|\bECC\b|fallen off the bus", re.IGNORECASE)
 LAGS_BELOW = {"cuda": 0.85, "cpu": 0.5}
 """Share of the gang's median below which a device lags; a CPU's neighbours make it uneven."""
 LINK_LAGS_BELOW = 0.5
+SLOW_AT_TIMES = 0.25
+"""Share of its rounds in which a device or link may lag before it does so as a whole."""
 FILES = ("nodes.py", "check.py")
 
 
@@ -190,28 +192,28 @@ def compare(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Ranges of the figures, who lags by how much, and what went wrong.
 
     A device lags below a share of the gang's upper median, so that of two the slower one does; a
-    node's link below half of what the others reach, which takes three to tell whose it is.
+    node's link below half of what the others reach, which takes three to tell whose it is. Either
+    does so in the median of its rounds, or at times.
     """
     devices = [
-        (report["node"], name, rate, str(report["kind"]))
+        (report["node"], name, rounds, LAGS_BELOW[str(report["kind"])])
         for report in reports
-        for name, rate in report.get("tflops", {}).items()
+        for name, rounds in report.get("tflops", {}).items()
     ]
-    links = {r["node"]: r["exchange_gb_per_s"] for r in reports if r.get("exchange_gb_per_s")}
-    lagging: dict[str, str] = {}
-    middle = statistics.median_high([rate for _, _, rate, _ in devices]) if devices else 0.0
-    for node, name, rate, kind in devices:
-        if rate < LAGS_BELOW[kind] * middle:
-            lagging.setdefault(node, f"{name} {rate:.3g} of {middle:.3g} TFLOP/s")
-    usual = statistics.median_high(list(links.values())) if len(links) > 2 else 0.0
-    for node, rate in links.items():
-        if rate < LINK_LAGS_BELOW * usual:
-            lagging.setdefault(node, f"its network {rate:.3g} of {usual:.3g} GB/s")
-    rates = [rate for _, _, rate, _ in devices]
+    links = [
+        (report["node"], "its network", report["exchange_gb_per_s"], LINK_LAGS_BELOW)
+        for report in reports
+        if report.get("exchange_gb_per_s")
+    ]
+    lagging = laggards(links, "GB/s") if len(links) > 2 else {}
+    lagging |= laggards(devices, "TFLOP/s")
+    medians = [statistics.median(rounds) for _, _, rounds, _ in devices]
     reduced = [r["all_reduce_gb_per_s"] for r in reports if r.get("all_reduce_gb_per_s")]
     return {
-        "tflops": [min(rates), max(rates)] if rates else None,
-        "all_reduce_gb_per_s": min(reduced) if reduced else None,
+        "tflops": [min(medians), max(medians)] if medians else None,
+        "tflops_worst_round": min((min(rounds) for _, _, rounds, _ in devices), default=None),
+        "all_reduce_gb_per_s": min(map(statistics.median, reduced), default=None),
+        "all_reduce_worst_round": min(map(min, reduced), default=None),
         "lagging": lagging,
         "errors": list(
             dict.fromkeys(f"{r['node']}: {r['error']}" for r in reports if "error" in r)
@@ -219,14 +221,35 @@ def compare(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def laggards(parts: Sequence[tuple[str, str, list[float], float]], unit: str) -> dict[str, str]:
+    """Nodes that lag, and why. A part: its node, what of it, its rounds, the least share."""
+    medians = [statistics.median(rounds) for _, _, rounds, _ in parts]
+    usual = statistics.median_high(medians) if medians else 0.0
+    found: dict[str, str] = {}
+    for node, name, rounds, share in parts:
+        rate = statistics.median(rounds)
+        slow = sum(entry < share * usual for entry in rounds)
+        worst = f"{min(rounds):.3g} to {max(rounds):.3g} {unit}"
+        if rate < share * usual:
+            found.setdefault(node, f"{name} {rate:.3g} of {usual:.3g} {unit} ({worst})")
+        elif slow >= SLOW_AT_TIMES * len(rounds):
+            at_times = f"in {slow} of {len(rounds)} rounds below {share:.0%} of {usual:.3g} {unit}"
+            found.setdefault(node, f"{name} {at_times} ({worst})")
+    return found
+
+
 def tell(found: Mapping[str, Any], status: GangStatus) -> str:
     """The check in one sentence."""
     parts = [f"{len(status.nodes)} node{'s' * (len(status.nodes) != 1)}"]
     if found["tflops"]:
         low, high = found["tflops"]
-        parts.append(f"matrix product {low:.3g} to {high:.3g} TFLOP/s a device")
+        worst = found["tflops_worst_round"]
+        parts.append(
+            f"matrix product {low:.3g} to {high:.3g} TFLOP/s a device (worst round {worst:.3g})"
+        )
     if found["all_reduce_gb_per_s"]:
-        parts.append(f"all-reduce {found['all_reduce_gb_per_s']:.3g} GB/s")
+        rate, worst = found["all_reduce_gb_per_s"], found["all_reduce_worst_round"]
+        parts.append(f"all-reduce {rate:.3g} GB/s (worst round {worst:.3g})")
     if found["lagging"]:
         parts += [f"{node} lags: {why}" for node, why in found["lagging"].items()]
     elif found["tflops"] and not found["errors"]:
