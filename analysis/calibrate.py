@@ -54,6 +54,9 @@ MEASURED_WIDTHS = {"matmul": 0.08, "attention": 0.25, "memory_bound": 0.2, "tens
 """Tighter than for an unknown machine: the nominal efficiencies were measured on an H200
 (analysis/results/cost_model_h200_bench.json, by runners/bench_hardware/bench.py)."""
 
+SHIPPED = tuple(name for name in NAMES if name != "pace")
+"""A pace is a study's own: what is fitted here holds for every cluster of the pair."""
+
 Records = dict[str, dict[str, Any]]
 
 
@@ -94,7 +97,8 @@ def fit_tasks(tasks: Sequence[Task], start: Constants) -> Constants:
             seen += [replace(o, row=o.row + offset) for o in observations_of(task)]
             tables.append(table)
             offset += len(table)
-        fit = Calibrator(CostTable.joined(tables), prior, most=None, tail=1.0).fit(seen)
+        joined = CostTable.joined(tables)
+        fit = Calibrator(joined, prior, most=None, tail=1.0, own_pace=False).fit(seen)
         current = fit.constants
     return current
 
@@ -133,6 +137,7 @@ def record_of(fit: Constants, tasks: Sequence[Task]) -> dict[str, Any]:
         "constants": {
             name: {"mean": round(float(m), 4), "sigma": round(float(min(s, w)), 4)}
             for name, m, s, w in zip(NAMES, fit.mean, sigma, wide, strict=True)
+            if name in SHIPPED
         },
     }
 
@@ -143,7 +148,7 @@ def pooled(
     """Median of several fits; the width is their spread, within bounds of the wide prior's."""
     wide = dict(zip(NAMES, nominal().sigma, strict=True))
     constants = {}
-    for name in NAMES:
+    for name in SHIPPED:
         means = np.array([r["constants"][name]["mean"] for r in records])
         inner = np.mean([r["constants"][name]["sigma"] ** 2 for r in records])
         spread = float(np.sqrt(means.var() + inner)) if len(records) > 1 else wide[name]
@@ -188,7 +193,8 @@ def with_pooled(records: Records) -> Records:
     if everything:
         known = pooled(everything, f"median of {len(everything)} pairs")
         # What a framework keeps in memory says nothing about another one.
-        known["constants"] = {k: known["constants"][k] for k in TIME_CONSTANTS}
+        times = {k: v for k, v in known["constants"].items() if k in TIME_CONSTANTS}
+        known["constants"] = times
         whole["any/any"] = known
     return {**records, **whole}
 

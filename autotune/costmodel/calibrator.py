@@ -4,6 +4,9 @@ A step time or a peak memory is a point with log-normal error; an out-of-memory 
 observation: it says only that the need exceeds the card (and a run whose memory nobody read
 says that it does not). Gauss-Newton on a dozen unknowns
 takes milliseconds; very many observations are thinned evenly, which a dozen constants bear.
+
+A cluster that is slower throughout (a model or GPU misread, a clock capped) is one factor, the
+pace: none most likely, but with a heavy tail, so that three trials which agree can teach any.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from autotune.costmodel.constants import TIME_CONSTANTS, Constants
+from autotune.costmodel.constants import PACE, TIME_CONSTANTS, Constants
 from autotune.costmodel.table import Costs, CostTable
 
 Floats = npt.NDArray[np.float64]
@@ -22,6 +25,9 @@ MOST_OBSERVATIONS = 400
 _ROUNDS = 8
 _ROBUST = 2.5
 _PRIOR_COUNT = 4.0
+_AGREEING = 3
+"""Trials that must agree before a pace far from none is thought of."""
+_HELD = 1e12
 _K = len(TIME_CONSTANTS)
 
 
@@ -60,6 +66,7 @@ class Calibrator:
     (True) or the device's use, context included (False). ``most`` bounds the observations used
     in one fit; None uses all. ``tail`` is how soon an odd measurement stops pulling: 2 for the
     few trials of a study, 1 for whole tables whose far rows are to be explained as well.
+    ``own_pace``: whether all steps may be slower by one factor, that no constant explains.
     """
 
     def __init__(
@@ -70,12 +77,14 @@ class Calibrator:
         allocated: bool = True,
         most: int | None = MOST_OBSERVATIONS,
         tail: float = 2.0,
+        own_pace: bool = True,
     ) -> None:
         self.table = table
         self.prior = constants or table.constants
         self.allocated = allocated
         self.most = most
         self.tail = tail
+        self.own_pace = own_pace
 
     def fit(self, observations: Sequence[Observation]) -> Calibration:
         """The MAP constants given all observations so far; the prior when there are none."""
@@ -109,8 +118,11 @@ class Calibrator:
         if not rows:
             return np.asarray(np.linalg.inv(precision)), noise
         table = self.table.take(rows)
+        if self.own_pace and len(rows) >= _AGREEING:
+            mean[PACE] += np.median(target - np.log(table.step_time(mean)))
         information = precision
         for _ in range(_ROUNDS):
+            precision[PACE, PACE] = self._pace_precision(mean[PACE])
             value, slopes = table.step_time_and_slopes(mean)
             learned, pull = _normal(slopes, target - np.log(value), noise, information, self.tail)
             information = learned + precision
@@ -120,6 +132,13 @@ class Calibrator:
                 break
         residual = target - np.log(table.step_time(mean))
         return np.asarray(np.linalg.inv(information)), _residual_sigma(residual, noise)
+
+    def _pace_precision(self, pace: float) -> float:
+        """Of a prior that falls off like 1 / deviation beyond its width: any factor may be true."""
+        if not self.own_pace:
+            return _HELD
+        width, apart = self.prior.sigma[PACE], pace - self.prior.mean[PACE]
+        return float(1.0 / (width**2 + apart**2))
 
     def _fit_memory(self, seen: Sequence[Observation], mean: Floats) -> tuple[Floats, float]:
         """Move the memory constants of ``mean`` to their MAP; (covariance, residual sigma)."""

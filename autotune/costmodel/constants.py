@@ -25,11 +25,13 @@ Floats = npt.NDArray[np.float64]
 TIME_CONSTANTS = (
     "matmul", "attention", "memory_bound", "tensor_parallel", "tensor_parallel_across_nodes",
     "latency", "data_parallel", "data_parallel_latency", "pipeline", "interference", "optimizer",
-    "host", "step_overhead",
+    "host", "step_overhead", "pace",
 )  # fmt: skip
 MEMORY_CONSTANTS = ("states", "activations", "temporary", "reserve")
 DEVICE_CONSTANTS = ("matmul", "attention")
 """Constants that belong to the chip rather than to the framework."""
+PACE = TIME_CONSTANTS.index("pace")
+"""How much slower whole steps are than their parts say: a study's own, nominal in what ships."""
 NAMES = TIME_CONSTANTS + MEMORY_CONSTANTS
 
 _WIDE = {
@@ -37,7 +39,8 @@ _WIDE = {
     "tensor_parallel_across_nodes": 0.7, "latency": 0.7, "data_parallel": 0.6,
     "data_parallel_latency": 0.9, "pipeline": 0.9, "interference": 1.5,
     "optimizer": 0.6, "host": 0.6,
-    "step_overhead": 0.9, "states": 0.03, "activations": 0.2, "temporary": 0.35, "reserve": 0.5,
+    "step_overhead": 0.9, "pace": 0.02,
+    "states": 0.03, "activations": 0.2, "temporary": 0.35, "reserve": 0.5,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autotune.costmodel.constants import MEMORY_CONSTANTS, NAMES, TIME_CONSTANTS
+from autotune.costmodel.constants import MEMORY_CONSTANTS, PACE, TIME_CONSTANTS
 from autotune.costmodel.timing import DEVICE_WORK, STEP_OVERHEAD_S
 
 Floats = npt.NDArray[np.float64]
@@ -102,7 +102,7 @@ class Physics:
 
         Not shifted is the overhead of a step, which is no layout's own.
         """
-        factor = dict(zip(NAMES, np.exp(by), strict=True))
+        factor = _time_factors(by)
         device = np.array([factor[name] for name in DEVICE_WORK])
         memory = np.exp(by[len(TIME_CONSTANTS) :])
         return replace(
@@ -123,7 +123,7 @@ class Physics:
         )
 
     def evaluate(self, mean: Floats) -> Step:
-        factor = dict(zip(NAMES, np.exp(mean), strict=True))
+        factor = _time_factors(mean)
         device = np.array([factor[name] for name in DEVICE_WORK])
         compute = self.steady[:, :_COMPUTE] @ device[:_COMPUTE]
         exposed_tp = self.steady[:, _COMPUTE:] @ device[_COMPUTE:]
@@ -171,6 +171,7 @@ class Physics:
             ("pipeline", step.parts["p2p"]),
             ("optimizer", step.parts["optimizer"]),
             ("step_overhead", np.full(len(self), step.overhead)),
+            ("pace", step.total),
         ):
             out[:, TIME_CONSTANTS.index(name)] = seconds
         return out
@@ -231,6 +232,11 @@ PART_CONSTANT = [
     MEMORY_CONSTANTS.index(name)
     for name in ("states", "states", "states", "activations", "temporary", "temporary", "reserve")
 ]
+
+
+def _time_factors(log: Floats) -> dict[str, float]:
+    """What multiplies each kind of time; a step's pace multiplies them all."""
+    return dict(zip(TIME_CONSTANTS, np.exp(log[: len(TIME_CONSTANTS)] + log[PACE]), strict=True))
 
 
 def _larger(first: Floats, second: Floats) -> tuple[Floats, Floats, Floats]:

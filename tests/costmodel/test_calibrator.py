@@ -52,6 +52,18 @@ def test_a_few_trials_teach_the_machine_and_tighten_the_bands(table: CostTable) 
     assert after.time_sigma.mean() < 0.7 * before.time_sigma.mean()
 
 
+def test_three_trials_tell_the_pace_of_a_cluster_that_is_slower_throughout(
+    table: CostTable,
+) -> None:
+    sure = replace(table.constants, sigma=table.constants.sigma * 0.2, time_sigma=0.05)
+    step = 2.5 * table.step_time(table.constants.mean)
+    seen = [Observation(i, float(step[i])) for i in (0, 13, 25)]
+    fit = Calibrator(table, sure).fit(seen)
+    assert error(table.step_time(fit.constants.mean), step) < 0.05
+    alone = Calibrator(table, sure).fit(seen[:1])
+    assert abs(alone.constants["pace"]) < 0.1
+
+
 def test_one_broken_measurement_does_not_move_the_rest(table: CostTable) -> None:
     truth = table.constants.mean
     step = table.step_time(truth)
