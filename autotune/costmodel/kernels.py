@@ -26,24 +26,24 @@ OPTIMIZER_LAUNCH_S = {"for_loop": 1.0e-4, "foreach": 1.2e-5, "fused": 2e-6}
 """Host time for each parameter tensor: about 14 launches each, a few for all, one."""
 UNALIGNED_HEAD = 2.5
 """Slow-down of a bf16 product whose width is odd: tensor cores want multiples of eight."""
-CUDNN_ATTENTION = 0.75
-"""cuDNN's fused attention against FlashAttention-2 (PyTorch's own) on Hopper."""
+VENDOR_ATTENTION = ("cudnn", "auto")
+"""Back ends that use the vendor's own fused attention where the chip has one."""
 GRAPHS = ("reduce-overhead", "max-autotune")
 
 
 @dataclass(frozen=True)
 class Kernels:
     """Arrays of n. ``loss_bytes`` is traffic per logit; ``held_logits`` the share of the
-    framework's loss memory that exists at once; ``head`` and ``attention`` multiply the time of
-    the output layer's products and of fused attention; ``residual`` the traffic of
-    the residual stream; ``optimizer_launch_s`` is seconds per parameter tensor and step;
+    framework's loss memory that exists at once; ``head`` multiplies the time of the output
+    layer's products; ``vendor_attention`` is 1 where fused attention is the GPU vendor's own
+    and not FlashAttention-2; ``residual`` multiplies the traffic of the residual stream; ``optimizer_launch_s`` is seconds per parameter tensor and step;
     ``host`` multiplies a layer's launch time.
     """
 
     loss_bytes: Floats
     held_logits: Floats
     head: Floats
-    attention: Floats
+    vendor_attention: Floats
     residual: Floats
     optimizer_launch_s: Floats
     host: Floats
@@ -65,7 +65,7 @@ def read_kernels(
         loss_bytes=loss_bytes,
         held_logits=held,
         head=_head_products(read, workload, vocab_size),
-        attention=np.where(backend == "cudnn", CUDNN_ATTENTION, 1.0),
+        vendor_attention=np.isin(backend, VENDOR_ATTENTION).astype(float),
         residual=_residual(read, workload),
         optimizer_launch_s=np.array(per_tensor) * offered,
         host=np.where(graphs, 0.1, np.where(compiled > 0, 0.45, 1.0)),

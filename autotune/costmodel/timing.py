@@ -37,6 +37,11 @@ HOST_ROUTING_S, HOST_EXPERT_S = 2.0e-3, 0.15e-3
 INTERFERENCE_S = 2e-5
 MANY_NODES = 50.0
 """Hand-overs of message sizes stall in pipelines over about this many nodes and more."""
+FLASH_2_MOST = 3.5e14
+"""FLOP/s of FlashAttention-2 on chips faster than an A100: written for Ampere's instructions, it
+uses 35% of an H100 (Shah et al. 2024, arXiv:2407.08608, section 1)."""
+VENDOR_ATTENTION_SHARE = 0.47
+"""cuDNN's attention on Hopper, 0.75 of FlashAttention-2's time (measured on an H200)."""
 BUCKET_PARAMETERS = 12.5e6
 """Parameters of one gradient bucket: PyTorch's 25 MB of bf16."""
 BIG_TENSORS = 4.0
@@ -108,6 +113,15 @@ def _gemm(m: Floats, k: Floats | float, n: Floats | float, rates: _Rates) -> Flo
     return np.asarray(flops / (0.7 * rates.matmul) + 0.5 * moved / rates.memory + KERNEL_START_S)
 
 
+def _fused_attention_rate(layout: Layout, rates: _Rates, head_dim: int) -> Floats:
+    """FLOP/s of fused attention, forward and backward together; small heads fill less."""
+    filled = min(1.0, head_dim / 128.0)
+    second = np.minimum(0.5 * rates.attention, FLASH_2_MOST) * filled**0.2
+    flash = second / np.where(layout.first_flash > 0, 1.7, 1.0)
+    vendor = VENDOR_ATTENTION_SHARE * filled**0.45 * rates.attention
+    return np.where(layout.kernels.vendor_attention > 0, vendor, flash)
+
+
 def _layer_forward(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) -> Floats:
     """Columns of one layer's forward pass for one micro batch, without communication."""
     h, heads, d = shape.hidden_size, shape.num_attention_heads, shape.head_dim
@@ -119,8 +133,7 @@ def _layer_forward(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conv
     matmul = matmul + _mlp_matmuls(shape, layout, tokens, rates)
     out[:, _column("matmul")] = matmul
     scores = 4.0 * tokens * layout.seq * heads * d / tp
-    flash = 0.5 * scores / (0.5 * min(1.0, d / 128.0) ** 0.45 * rates.attention)
-    flash = flash * np.where(layout.first_flash > 0, 1.7, layout.kernels.attention)
+    flash = 0.5 * scores / _fused_attention_rate(layout, rates, d)
     full = scores / (0.45 * rates.attention)
     out[:, _column("attention")] = np.where(layout.materialised > 0, full, flash) + KERNEL_START_S
     region = np.where(layout.sequence_parallel > 0, tp, 1.0)

@@ -82,7 +82,7 @@ CONVENTIONS = {
     item.name: item
     for item in (
         Conventions("generic"),
-        Conventions("megatron", sequence_parallel=True),
+        Conventions("megatron", attention_backend="auto", sequence_parallel=True),
         Conventions(
             "nanotron", sequence_parallel=True, stage_cut="by_cost", vocab_divisor=1,
             fused_kernels=False, reported_rank="first", bucket_bytes=2.0, overlap_data_parallel=1.0,
@@ -113,7 +113,7 @@ CONVENTIONS = {
             "hf", weight_bytes=4.0, master_bytes=0.0, vocab_divisor=1, fused_kernels=False,
             logit_bytes=0.0, whole_logit_bytes=14.0,
         ),
-        Conventions("nemo", sequence_parallel=True),
+        Conventions("nemo", attention_backend="auto", sequence_parallel=True),
     )
 }  # fmt: skip
 
