@@ -36,8 +36,9 @@ class Kernels:
     """Arrays of n. ``loss_bytes`` is traffic per logit; ``held_logits`` the share of the
     framework's loss memory that exists at once; ``head`` multiplies the time of the output
     layer's products; ``vendor_attention`` is 1 where fused attention is the GPU vendor's own
-    and not FlashAttention-2; ``residual`` multiplies the traffic of the residual stream; ``optimizer_launch_s`` is seconds per parameter tensor and step;
-    ``host`` multiplies a layer's launch time.
+    and not FlashAttention-2; ``residual`` multiplies the traffic of the residual stream;
+    ``optimizer_launch_s`` is seconds per parameter tensor and step; ``host`` multiplies a layer's
+    launch time.
     """
 
     loss_bytes: Floats

@@ -189,4 +189,12 @@ def _recompute(
     per_chunk = np.maximum(shape.num_layers / (pp * vpp), 1.0)
     share = np.where((method == "block") & (layers > 0), np.minimum(layers / per_chunk, 1.0), 1.0)
     block = np.where((method == "uniform") & (layers > 0), np.minimum(layers, per_chunk), 1.0)
-    return whole * share, block, (kind == "selective").astype(float)
+    every = _every_nth_layer(read) * (kind == "selective")
+    operators = (kind == "selective") & (every == 0)
+    return np.where(every > 0, every, whole * share), block, operators.astype(float)
+
+
+def _every_nth_layer(read: ColumnReader) -> Floats:
+    """torchtitan's selective option: recompute every n-th layer whole (1 / n); 0 by operator."""
+    options = read.texts("selective_ac_option", "op")
+    return np.array([1.0 / int(o) if o.isdigit() and int(o) else 0.0 for o in options.tolist()])

@@ -125,19 +125,21 @@ def layer_activation_bytes(shape: ModelShape, layout: Layout, rules: Conventions
     residual = h * (8.0 + norm_copies + dropout) / region
     kv = shape.num_query_groups * d
     attention = (2.0 * (heads * d + 2 * kv) + 2.0 * heads * d + 4.0 * heads) / tp
-    mlp = _mlp_bytes(shape, layout) / tp
+    unfused = np.where(layout.fused_elementwise > 0, 0.0, 1.0)
+    mlp = _mlp_bytes(shape, 6.0 + 2.0 * unfused if shape.gated_linear_unit else 4.0) / tp
     score_bytes = np.where(layout.fused_softmax > 0, 6.0, 8.0)
     scores = score_bytes * heads * layout.seq / layout.cp / tp * layout.materialised
     scores *= 1.0 - layout.recompute_attention
     saved = residual + attention + mlp
-    saved = saved * np.where(layout.recompute_attention > 0, rules.selective_keeps, 1.0) + scores
-    return np.asarray(tokens * saved)
+    if rules.selective_by_operator:
+        kept = 4.0 * h / region + (4.0 * heads * d + 2.0 * kv + _mlp_bytes(shape, 2.0)) / tp
+        saved = np.where(layout.recompute_attention > 0, kept, saved)
+    return np.asarray(tokens * (saved + scores))
 
 
-def _mlp_bytes(shape: ModelShape, layout: Layout) -> Floats:
-    """Bytes per token of the MLP's saved tensors, mixture layers averaged in."""
-    unfused = np.where(layout.fused_elementwise > 0, 0.0, 1.0)
-    per_width = (6.0 + 2.0 * unfused) if shape.gated_linear_unit else np.full(len(unfused), 4.0)
+def _mlp_bytes(shape: ModelShape, per_width: Floats | float) -> Floats:
+    """Bytes per token of what the MLP saves, mixture layers averaged in: ``per_width`` for each
+    of its inner elements."""
     sparse = expert_layer_count(shape) / shape.num_layers
     dense = per_width * shape.ffn_hidden_size
     if not sparse:

@@ -119,7 +119,7 @@ def _fused_attention_rate(layout: Layout, rates: _Rates, head_dim: int) -> Float
     second = np.minimum(0.5 * rates.attention, FLASH_2_MOST) * filled**0.2
     flash = second / np.where(layout.first_flash > 0, 1.7, 1.0)
     vendor = VENDOR_ATTENTION_SHARE * filled**0.45 * rates.attention
-    return np.where(layout.kernels.vendor_attention > 0, vendor, flash)
+    return np.asarray(np.where(layout.kernels.vendor_attention > 0, vendor, flash))
 
 
 def _layer_forward(shape: ModelShape, layout: Layout, rates: _Rates, rules: Conventions) -> Floats:
@@ -266,6 +266,17 @@ def _data_parallel(
     )
 
 
+def _selective_again(forward: Floats, rules: Conventions, layout: Layout) -> Floats:
+    """What selective recomputation does again of a forward pass."""
+    again = np.zeros_like(forward)
+    attention = _column("attention")
+    if rules.selective_by_operator:
+        again = forward.copy()
+        again[:, _column("matmul")] *= 0.5
+    again[:, attention] = forward[:, attention] * layout.materialised
+    return again
+
+
 def time_parts(
     shape: ModelShape, layout: Layout, rules: Conventions, workload: Workload,
     hardware: Hardware, fabric: Fabric,
@@ -282,9 +293,7 @@ def time_parts(
         _accumulation_bytes(parameters, layout, rules) / rates.memory
     )
     recompute = forward * layout.recompute_full[:, None]
-    attention_only = np.zeros_like(forward)
-    attention_only[:, 1] = forward[:, 1]
-    recompute += attention_only * (layout.recompute_attention * layout.materialised)[:, None]
+    recompute += _selective_again(forward, rules, layout) * layout.recompute_attention[:, None]
     _add_tensor_parallel(layer, shape, layout, fabric, 2.0)
     extra = np.zeros_like(forward)
     _add_tensor_parallel(extra, shape, layout, fabric, 1.0)

@@ -41,7 +41,8 @@ class Conventions:
     counts the whole tensors of a layer that its collectives hold on a side stream;
     ``norm_copy_bytes`` what unfused norms save besides, per hidden element; ``logit_bytes`` the
     loss's copies of each logit on a tensor-parallel shard, ``whole_logit_bytes`` unsharded;
-    ``selective_keeps`` the share of a layer's activations that selective recomputation keeps.
+    ``selective_by_operator``: selective recomputation keeps attention's output and every second
+    matrix product, and does all else again; otherwise only materialised scores.
     ``retries_when_full``:
     frees on side streams make the allocator flush and retry near the limit.
     ``hand_over_wait_s`` is what the host waits for each neighbour's message sizes in pipelines
@@ -70,7 +71,7 @@ class Conventions:
     norm_copy_bytes: float = 8.0
     logit_bytes: float = 10.0
     whole_logit_bytes: float = 0.0
-    selective_keeps: float = 1.0
+    selective_by_operator: bool = False
     retries_when_full: bool = False
     hand_over_wait_s: float = 0.0
     vocab_divisor: int = 128
@@ -103,7 +104,8 @@ CONVENTIONS = {
         ),
         Conventions(
             "torchtitan", weight_bytes=4.0, master_bytes=0.0, zero_stage=3, vocab_divisor=1,
-            sequence_parallel=True, fused_kernels=False, logit_bytes=14.0, selective_keeps=0.6,
+            sequence_parallel=True, fused_kernels=False, logit_bytes=14.0,
+            selective_by_operator=True,
         ),
         Conventions(
             "llm-foundry", weight_bytes=4.0, master_bytes=0.0, zero_stage=3, vocab_divisor=1,
