@@ -32,6 +32,9 @@ STAGES = ("first", "middle", "last")
 CONTEXT_GIB, NCCL_GIB, FRAGMENTATION = 0.6, 0.5, 0.01
 """Device memory outside the allocator's blocks: driver context, NCCL, and the blocks' own slack."""
 
+WHOLE_BYTES = 6.0
+"""FSDP2 without resharding: a bf16 weight and the fp32 gradient that waits to be scattered."""
+
 
 @dataclass(frozen=True)
 class MemoryParts:
@@ -212,6 +215,9 @@ def memory_parts(
         has_head = single | (s == 2)
         activations = _stage_activations(layers, held, per_layer, shape, layout)
         gathered = np.where(layout.zero >= 3, 2.0, 0.0) * 2.0 * ordinary[s] / np.maximum(layers, 1)
+        if rules.gathered_in_pipelines:
+            whole = WHOLE_BYTES * (ordinary[s] + experts[s]) * (1.0 - 1.0 / layout.shard)
+            gathered = np.where((layout.zero >= 3) & (layout.pp > 1), whole, gathered)
         hidden = 2.0 * shape.hidden_size * tokens
         buffers = gathered + np.where(layout.tp > 1, 2.0 * hidden, 0.0)
         buffers = buffers + np.where(layout.pp > 1, 2.0 * hidden, 0.0)

@@ -253,6 +253,8 @@ def _data_parallel(
     each = fabric.half_collective((heaviest + expert_share) * size * 3.0, ranks, stride)
     layers = np.maximum(np.maximum(layout.stages.first, layout.stages.middle), layout.stages.last)
     sharded = layout.zero >= 3
+    if rules.gathered_in_pipelines:
+        sharded &= layout.pp == 1
     delay = fabric.latency(ranks, stride)
     buckets = (heaviest + expert_share) / BUCKET_PARAMETERS
     buckets = np.clip(buckets, 1.0, np.maximum(BIG_TENSORS * layers, 1.0))

@@ -43,6 +43,8 @@ class Conventions:
     loss's copies of each logit on a tensor-parallel shard, ``whole_logit_bytes`` unsharded;
     ``selective_by_operator``: selective recomputation keeps attention's output and every second
     matrix product, and does all else again; otherwise only materialised scores.
+    ``gathered_in_pipelines``: ZeRO-3's weights and gradients stay whole from a step's first
+    micro batch to its last where there are pipeline stages.
     ``retries_when_full``:
     frees on side streams make the allocator flush and retry near the limit.
     ``hand_over_wait_s`` is what the host waits for each neighbour's message sizes in pipelines
@@ -72,6 +74,7 @@ class Conventions:
     logit_bytes: float = 10.0
     whole_logit_bytes: float = 0.0
     selective_by_operator: bool = False
+    gathered_in_pipelines: bool = False
     retries_when_full: bool = False
     hand_over_wait_s: float = 0.0
     vocab_divisor: int = 128
@@ -105,7 +108,7 @@ CONVENTIONS = {
         Conventions(
             "torchtitan", weight_bytes=4.0, master_bytes=0.0, zero_stage=3, vocab_divisor=1,
             sequence_parallel=True, fused_kernels=False, logit_bytes=14.0,
-            selective_by_operator=True,
+            selective_by_operator=True, gathered_in_pipelines=True,
         ),
         Conventions(
             "llm-foundry", weight_bytes=4.0, master_bytes=0.0, zero_stage=3, vocab_divisor=1,
