@@ -130,7 +130,7 @@ def layer_activation_bytes(shape: ModelShape, layout: Layout, rules: Conventions
     attention = (2.0 * (heads * d + 2 * kv) + 2.0 * heads * d + 4.0 * heads) / tp
     unfused = np.where(layout.fused_elementwise > 0, 0.0, 1.0)
     mlp = _mlp_bytes(shape, 6.0 + 2.0 * unfused if shape.gated_linear_unit else 4.0) / tp
-    score_bytes = np.where(layout.fused_softmax > 0, 6.0, 8.0)
+    score_bytes = np.where(layout.fused_softmax > 0, 5.0, 8.0)
     scores = score_bytes * heads * layout.seq / layout.cp / tp * layout.materialised
     scores *= 1.0 - layout.recompute_attention
     saved = residual + attention + mlp

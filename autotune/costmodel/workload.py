@@ -98,7 +98,8 @@ CONVENTIONS = {
             norm_copy_bytes=20.0, logit_bytes=0.0, whole_logit_bytes=19.0,
         ),
         Conventions(
-            "sailor", attention_backend="unfused", fused_kernels=False, sequence_parallel=False,
+            "sailor", attention_backend="fused_softmax", fused_kernels=False,
+            sequence_parallel=False,
         ),
         Conventions("deepspeed", gradient_bytes=2.0, vocab_divisor=1, fused_kernels=False),
         Conventions(
