@@ -118,8 +118,8 @@ class Calibrator:
         if not rows:
             return np.asarray(np.linalg.inv(precision)), noise
         table = self.table.take(rows)
-        if self.own_pace and len(rows) >= _AGREEING:
-            mean[PACE] += np.median(target - np.log(table.step_time(mean)))
+        if self.own_pace:
+            mean[PACE] += _common(target - np.log(table.step_time(mean)), noise)
         information = precision
         for _ in range(_ROUNDS):
             precision[PACE, PACE] = self._pace_precision(mean[PACE])
@@ -182,6 +182,15 @@ def _normal(
     weight = (1.0 + residual**2 / expected) ** -tail / noise**2
     weighted = slopes * weight[:, None]
     return np.asarray(weighted.T @ slopes), np.asarray(weighted.T @ residual)
+
+
+def _common(residual: Floats, noise: float) -> float:
+    """What most residuals have in common at least; 0 where they are few or do not agree."""
+    if len(residual) < _AGREEING:
+        return 0.0
+    low, high = np.quantile(residual, [0.2, 0.8], method="nearest")
+    agree = high - low < 2.0 * _ROBUST * noise
+    return float(max(low, 0.0) + min(high, 0.0)) if agree else 0.0
 
 
 def _residual_sigma(residual: Floats, prior: float) -> float:

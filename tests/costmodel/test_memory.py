@@ -66,6 +66,35 @@ def test_interleaving_and_depth_hold_what_the_schedule_holds() -> None:
     assert layers == pytest.approx(np.full(4, layers[0]), rel=1e-12)
 
 
+def test_recomputing_by_operator_keeps_attention_and_every_second_product() -> None:
+    """Of torchtitan's layer: its input, q, v, attention's output, the first and the last product
+    of the MLP; the option 2 instead recomputes every second layer whole."""
+    model = model_of(nodes=1, framework="torchtitan")
+    table = table_of(
+        model,
+        recompute_granularity=["selective", "selective", "none", "full"],
+        selective_ac_option=["op", "2", None, None],
+        micro_batch_size=[1] * 4,
+    )
+    kept = table.physics.memory[table.row, 0, MEMORY_PARTS.index("activations")]
+    widths = 4 * 4096 + 8 * 128 + 14336
+    assert kept[0] == pytest.approx(32 * 4096 * 2 * widths / GIB, rel=1e-12)
+    checkpoints = 32 * 4096 * 2 * 4096 / GIB
+    assert kept[1] == pytest.approx(kept[2] / 2 + checkpoints / 2 + kept[2] / 32, rel=1e-12)
+    assert kept[3] < kept[1] < kept[2]
+
+
+def test_a_pipeline_of_torchtitan_holds_weights_and_gradients_whole() -> None:
+    table = table_of(
+        model_of(nodes=2, framework="torchtitan"),
+        pipeline_model_parallel_size=[2],
+        micro_batch_size=[1],
+        zero_stage=[3],
+    )
+    buffers = table.physics.memory[table.row, 0, MEMORY_PARTS.index("communication_buffers")]
+    assert buffers[0] > 6 * 0.5 * total_parameters(LLAMA_8B) * (7 / 8) / GIB
+
+
 shapes = st.builds(
     lambda layers, heads, head, groups, ffn, vocab, gated, tied, experts: ModelShape(
         num_layers=layers,

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from autotune.costmodel.constants import NAMES
+from autotune.costmodel.hardware import load_hardware
 from autotune.costmodel.stages import stage_layers
 from autotune.costmodel.table import TIME_PARTS
+from autotune.costmodel.timing import DEVICE_WORK
 from autotune.space.model import ModelShape
 from tests.costmodel.jobs import LLAMA_8B, model_of, table_of
 
@@ -59,6 +61,18 @@ def test_full_recompute_repeats_the_forward_pass() -> None:
     parts = table.predict().time_parts
     assert parts["recompute"][0] == 0.0
     assert parts["recompute"][1] == pytest.approx(parts["compute"][1] / 3, rel=0.1)
+
+
+def test_flash_attention_2_gains_less_from_a_hopper_chip_than_its_vendors_kernel() -> None:
+    columns = {"attention_backend": ["flash", "cudnn"], "micro_batch_size": [1, 1]}
+    hopper = model_of(nodes=1)
+    ampere = replace(hopper, cluster=hopper.cluster.model_copy(update={
+        "hardware": load_hardware("a100_80gb")}))  # fmt: skip
+    slow, fast = (
+        t.physics.steady[t.row, DEVICE_WORK.index("attention")]
+        for t in (table_of(ampere, **columns), table_of(hopper, **columns))
+    )
+    assert slow[0] / fast[0] < 2.5 < slow[1] / fast[1]
 
 
 def test_tensor_parallel_across_nodes_costs_more_than_inside() -> None:
