@@ -2,8 +2,8 @@
 
 A value that is dropped or changed between config and job would be measured and mean nothing:
 every legal config of each shipped space is rendered and read back from arguments, environment and
-files alone. Of sets too large for that (AUTOTUNE_TEST_CORNERS raises the bound) it is a share drawn
-by hash, and one config for each legal pair of values of any two parameters.
+files alone. Of sets too large for that it is a share drawn by hash, and one config for each legal
+pair of values of any two parameters; AUTOTUNE_TEST_CORNERS=1000000 reads back every one of them.
 """
 
 from __future__ import annotations
