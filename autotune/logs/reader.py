@@ -16,6 +16,7 @@ _ANSI = re.compile(
     rb"|\x1b[@-Z\\^_=>]"
 )
 _OF_A_COLOUR = np.isin(np.arange(256), list(b"0123456789;"))
+_LONGEST_COLOUR = 8
 _LOST_COLOUR = re.compile(rb"\[[0-9]{1,3}(?:;[0-9]{1,3})*m")
 _CONTROLS = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F])
 
@@ -94,14 +95,16 @@ def wash(block: bytes) -> bytes:
 
 def _without_colours(block: bytes) -> bytes:
     """The block without ``ESC[1;31m`` and its like, which are nearly all sequences there are."""
-    text = np.frombuffer(block + b"\n\n", np.uint8)
+    text = np.frombuffer(block + b"\n" * (_LONGEST_COLOUR + 3), np.uint8)
     begins = np.flatnonzero(text == ord("\x1b"))
     begins = begins[text[begins + 1] == ord("[")]
-    others = np.flatnonzero(~_OF_A_COLOUR[text])
-    ends = others[np.searchsorted(others, begins + 2)]
-    colours = text[ends] == ord("m")
-    turns = np.zeros(len(text) + 1, np.int8)
-    turns[begins[colours]] = 1
-    turns[ends[colours] + 1] -= 1
-    kept: bytes = text[:-2][np.cumsum(turns[:-3], dtype=np.int8) == 0].tobytes()
-    return kept
+    ends = begins + 2
+    for _ in range(_LONGEST_COLOUR):
+        ends += _OF_A_COLOUR[text[ends]]
+    whole = text[ends] == ord("m")
+    begins, ends = begins[whole], ends[whole]
+    kept = np.ones(len(text), np.bool_)
+    for place in range(_LONGEST_COLOUR + 3):
+        kept[np.minimum(begins + place, ends)] = False
+    washed: bytes = text[kept][: -_LONGEST_COLOUR - 3].tobytes()
+    return washed

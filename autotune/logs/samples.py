@@ -97,7 +97,7 @@ def samples_of(
     for row, extra_row in zip(zip(*told.values(), strict=True), further, strict=True):
         one = _SILENT.copy()
         one.update(zip(told, row))  # noqa: B905 - told by their columns, and called often
-        one["extra"] = dict(zip(extra, extra_row))  # noqa: B905
+        one["extra"] = dict(zip(extra, extra_row)) if extra else {}  # noqa: B905
         made.append(_made_of(one))
     return made
 

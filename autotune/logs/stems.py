@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from autotune.logs.shape import MAX_CACHED_LINE
 
 _LENGTH = 4
+_PIECE = 16 * 1024
+"""Arrays for so many characters stay in the cache, and are not mapped anew each time."""
+
 _CLASSES = 32
 _RARE_FIRST = "zqxjkvbpygfwm-_/:.,()[]ucldrhsnioate "
 _ORDINARY = (
@@ -70,9 +73,10 @@ class Stems:
         groups[np.diff(ends, prepend=-1) > MAX_CACHED_LINE] = self._everyone
         if not block.isascii():
             groups[np.searchsorted(ends, np.flatnonzero(characters >= 128))] = self._everyone
-        found = self._table[_numbers_in(block)]
-        places = np.flatnonzero(found)
-        np.bitwise_or.at(groups, np.searchsorted(ends, places), found[places])
+        for begin in range(0, len(block), _PIECE):
+            found = self._table.take(_numbers_in(block[begin : begin + _PIECE + _LENGTH - 1]))
+            places = np.flatnonzero(found != 0)
+            np.bitwise_or.at(groups, np.searchsorted(ends, begin + places), found[places])
         told: list[int] = groups.tolist()
         return told
 
@@ -83,12 +87,12 @@ def stems_of(*groups: tuple[str, ...]) -> Stems:
     return Stems(groups)
 
 
-def _numbers_in(block: bytes) -> NDArray[np.int64]:
+def _numbers_in(block: bytes) -> NDArray[np.int32]:
     """The number of the four characters that begin at each place of the block."""
     padded = block + b"\n" * (_LENGTH - 1)
     classes = np.frombuffer(padded.translate(_TO_CLASSES), np.uint8).astype(np.uint16)
     pairs = (classes[:-1] << 5) | classes[1:]
-    return (pairs[:-2].astype(np.int64) << 10) | pairs[2:]
+    return (pairs[:-2].astype(np.int32) << 10) | pairs[2:]
 
 
 def _stem(literal: str) -> str:
