@@ -52,10 +52,10 @@ class Mpi:
         self.hostfile = options.pop("hostfile", None)
         self.mpirun = str(options.pop("mpirun", "mpirun"))
         self.mpirun_args = _gang.words(options.pop("mpirun_args", ()), "mpi.mpirun_args")
-        self.ssh_args = str(options.pop("ssh_args", ""))
+        self.ssh_args = str(options.pop("ssh_args", "") or "")
         self.as_root = bool(options.pop("allow_run_as_root", os.geteuid() == 0))
         self.oversubscribe = bool(options.pop("oversubscribe", False))
-        self.master_addr = str(options.pop("master_addr", ""))
+        self.master_addr = str(options.pop("master_addr", "") or "")
         _gang.refuse_unknown(options, KNOWN, self.name)
         if self.hosts and self.hostfile:
             raise BadInput("mpi: give `hosts` or `hostfile`, not both")

@@ -67,7 +67,7 @@ class Slurm:
         self.mode = str(options.pop("mode", "auto"))
         self.allocation = str(options.pop("allocation", os.environ.get("SLURM_JOB_ID", "")))
         self.exclusive = bool(options.pop("exclusive", True))
-        self.gres = str(options.pop("gres", "gpu"))
+        self.gres = str(options.pop("gres", "gpu") or "")
         self.sbatch_args = _gang.words(options.pop("sbatch_args", ()), "slurm.sbatch_args")
         self.srun_args = _gang.words(options.pop("srun_args", ()), "slurm.srun_args")
         options = {name: value for name, value in options.items() if name not in PLACEMENT}

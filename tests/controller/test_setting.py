@@ -40,7 +40,8 @@ def test_every_launcher_tells_where_there_is_no_gpu() -> None:
     whole, small = "a100_80gb", "cpu_host"
     assert gpu_of("local") == gpu_of("mpi") == gpu_of("mpi", hosts=["localhost:4"]) == small
     assert gpu_of("mpi", hosts=["localhost:4", "node2:4"]) == whole
-    assert gpu_of("slurm") == whole and gpu_of("slurm", gres="") == small
+    assert gpu_of("slurm") == whole
+    assert gpu_of("slurm", gres="") == gpu_of("slurm", gres=None) == small  # `gres=` on the line
     assert gpu_of("ray") == whole and gpu_of("ray", gpu_resource=False) == small
 
 
