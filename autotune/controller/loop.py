@@ -21,13 +21,13 @@ from autotune.controller.failpoints import failpoint
 from autotune.controller.ladder import LadderAgenda
 from autotune.controller.nodes import Nodes, unfit_nodes
 from autotune.controller.outage import Outage
+from autotune.controller.repeats import Repeats
 from autotune.controller.setting import Setting
 from autotune.controller.signals import Signals
 from autotune.controller.standing import Result, best_so_far, fastest_sample, result
-from autotune.controller.start import Start, prepare_start
-from autotune.controller.timers import HangTimer
+from autotune.controller.start import Start, prepare_start, watch_over
+from autotune.controller.waiting import Waiting
 from autotune.controller.watch import Watch
-from autotune.controller.write_job import job_from_json
 from autotune.errors import (
     AutotuneError,
     BadInput,
@@ -39,7 +39,6 @@ from autotune.errors import (
 from autotune.launchers import submit_all
 from autotune.launchers.nvml import read_gpus
 from autotune.search.distributions import distributions
-from autotune.search.steady import SteadyState
 from autotune.study.artifacts import keep_artifacts
 from autotune.study.intents import Intent
 from autotune.study.record import Study
@@ -48,7 +47,6 @@ from autotune.trial import SMALLER, Interval, Outcome, TrialRecord
 
 FASTEST_POLL_S = 0.005
 SLOWEST_POLL_S = 0.1
-INFRA_RETRIES = 2
 NOTE_BOUND_S = 60.0
 
 
@@ -81,13 +79,12 @@ class Controller:
         self._outage = Outage(self.listener.message, lambda: recovery.take_in_appeared(self))
         self._with_storage = self._outage.do
         self._poll_s = FASTEST_POLL_S
-        self._doubts_stay = False
         self._over: str | None = None
         self._spent: InfrastructureError | None = None
         self._parallel = 1
         self._best: Interval | None = None
-        self._told_to_wait: set[int] = set()
-        self._told_to_prepare: set[int] = set()
+        self._waiting = Waiting(self.listener)
+        self._repeats = Repeats(study, self.listener)
         self.nodes = Nodes(study, setting, self.listener)
 
     # -- the loop
@@ -138,7 +135,7 @@ class Controller:
         if not self.signals.draining and self._over is None and self._spent is None:
             self._with_storage(self._launch_next)
         self.listener.progress([watch.progress() for watch in self.running])
-        self._tell_who_waits()
+        self._waiting.tell(self.running)
         if settled:
             self._poll_s = FASTEST_POLL_S
         elif self.running or self._outage.lasts:
@@ -154,17 +151,6 @@ class Controller:
                     f"was learned from it; `autotune resume {self.study.name}` starts it again, "
                     "with another --launcher-option if need be."
                 )
-
-    def _tell_who_waits(self) -> None:
-        """Once a trial, since the screen may be a log file."""
-        for watch in self.running:
-            number = watch.record.number
-            if watch.waits_long() and number not in self._told_to_wait:
-                self._told_to_wait.add(number)
-                self.listener.message(f"trial {number} {watch.status.detail}")
-            if watch.preparation.what and number not in self._told_to_prepare:
-                self._told_to_prepare.add(number)
-                self.listener.message(f"trial {number} prepares: {watch.preparation.what}")
 
     # -- the lease
 
@@ -260,7 +246,7 @@ class Controller:
                 self._failed_to_start(start.record, start.intent, outcome, str(handle))
                 continue
             intent = dataclasses.replace(start.intent, state="running", handle=handle)
-            watch = self.watch(start.record, intent)
+            watch = watch_over(self.study, self.setting, start.record, intent)
             watch.gpus_before = gpus_before
             self.running.append(watch)
             self._with_storage(lambda n=start.record.number, i=intent: self.study.set_intent(n, i))  # type: ignore[misc]
@@ -274,32 +260,6 @@ class Controller:
             record, outcome=outcome, outcome_reason=reason, ended_at=judge.now()
         )
         self._settle(told, intent)
-
-    def watch(self, record: TrialRecord, intent: Intent, adopted: bool = False) -> Watch:
-        """Watch a gang that was started by this controller or by one before it."""
-        paths = self.study.paths.trial(record.number, intent.attempt)
-        job = job_from_json(paths)
-        index = self.setting.legal.find(record.values)
-        config = self.setting.legal.config(index) if index is not None else None
-        assert config is not None
-        trial = self.setting.space.trial
-        return Watch(
-            record,
-            intent,
-            job,
-            paths,
-            self.setting.launcher,
-            self.setting.framework(config).log_format(self.setting.space),
-            SteadyState(
-                self.setting.workload(config, job, record.fidelity), self.setting.step_limits()
-            ),
-            HangTimer(trial.startup_grace_s, trial.hang_floor_s),
-            may_stop_early=record.kind in ("search", "audit")
-            and record.fidelity != "target"
-            and trial.stop_early,
-            kill_grace_s=trial.kill_grace_s,
-            adopted=adopted,
-        )
 
     # -- concluding
 
@@ -341,55 +301,15 @@ class Controller:
             )
 
     def _settle(self, record: TrialRecord, intent: Intent) -> None:
-        """Retry what was not the config's fault; else write the result file and tell it."""
-        if record.outcome is Outcome.INFRA and intent.infra_retries < INFRA_RETRIES:
-            self.listener.message(
-                f"trial {record.number}: {record.outcome_reason}; trying again "
-                f"({intent.infra_retries + 1} of {INFRA_RETRIES})"
-            )
-            again = Intent(
-                attempt=intent.attempt + 1,
-                infra_retries=intent.infra_retries + 1,
-                interrupted=intent.interrupted,
-                doubted=intent.doubted,
-                epoch=intent.epoch,
-            )
+        """Run again what was not the config's fault; else write the result file, to be told."""
+        again = self._repeats.again(record, intent)
+        if again is not None:
             self.requeue(record, again)
-            return
-        if self._measure_again(record, intent):
             return
         self._with_storage(lambda: self._fence(record, intent))
         self.study.save_result(record, intent.attempt)
         failpoint("after_result_file")
         self.untold.append((record, intent))
-
-    def _measure_again(self, record: TrialRecord, intent: Intent) -> bool:
-        """Repeat, once, what was measured on a throttled or shared GPU; whether it was queued.
-
-        Where a repeat was as doubtful, it is the machine and not the moment: figures carry the
-        doubt from then on, and nothing is repeated any more.
-        """
-        if not record.doubts or record.outcome not in (Outcome.OK, Outcome.OOM_GPU):
-            return False
-        if intent.doubted:
-            self._doubts_stay = True
-            self.listener.message(
-                f"trial {record.number}: {record.doubts[0]} again; its figure is kept as doubtful "
-                "and such trials are not repeated any more. Look after this GPU."
-            )
-        if self._doubts_stay:
-            return False
-        self.study.save_doubted(record, intent.attempt)
-        self.listener.message(f"trial {record.number}: {record.doubts[0]}; measuring it again")
-        again = Intent(
-            attempt=intent.attempt + 1,
-            infra_retries=intent.infra_retries,
-            interrupted=intent.interrupted,
-            doubted=intent.doubted + 1,
-            epoch=intent.epoch,
-        )
-        self.requeue(record, again)
-        return True
 
     def requeue(self, record: TrialRecord, intent: Intent) -> None:
         """Run the same trial again under a new attempt."""
@@ -442,11 +362,8 @@ class Controller:
 
     def _put_back(self, watch: Watch) -> None:
         """Ended before it told anything: the trial runs again on resume, and it does not count."""
-        before = watch.intent
-        intent = Intent(
-            attempt=before.attempt + 1, interrupted=before.interrupted, doubted=before.doubted
-        )
-        self._with_storage(lambda: self.study.set_intent(watch.record.number, intent))
+        again = watch.intent.again()
+        self._with_storage(lambda: self.study.set_intent(watch.record.number, again))
 
     def _note_end(self) -> None:
         facts = {"ended": self._over or "interrupted", "wall_time_s": self.agenda.wall_time_s}

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from autotune.controller.judge import now
+from autotune.controller.start import watch_over
 from autotune.launchers import sound_handle
 from autotune.study.codec import record_from_json
 from autotune.study.intents import Intent
@@ -61,7 +62,8 @@ def _pick_up_one(controller: Controller, record: TrialRecord, intent: Intent) ->
         if launcher.poll(handle).state != "lost":
             controller.study.set_intent(record.number, adopted)
             full = dataclasses.replace(_with_all_values(controller, record), attempt=intent.attempt)
-            controller.running.append(controller.watch(full, adopted, adopted=True))
+            watch = watch_over(controller.study, controller.setting, full, adopted, adopted=True)
+            controller.running.append(watch)
             controller.listener.message(f"trial {record.number}: its gang was adopted")
             return
         _reap(controller, handle)
@@ -111,10 +113,4 @@ def run_again(
         controller.study.save_result(lost, intent.attempt)
         controller.untold.append((lost, intent))
         return
-    again = Intent(
-        attempt=intent.attempt + 1,
-        interrupted=interrupted,
-        infra_retries=intent.infra_retries,
-        doubted=intent.doubted,
-    )
-    controller.requeue(record, again)
+    controller.requeue(record, intent.again(interrupted=interrupted))

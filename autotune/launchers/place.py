@@ -120,3 +120,13 @@ class Place:
             return []
         told = self.spec["env"].get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
         return [str(gpu) for gpu in self.spec["gpus"]] or (told or "").split(",")
+
+
+def part_index(word: str) -> int:
+    """Which part of the gang this is: a number, or ``env`` for what mpirun or srun tell."""
+    if word != "env":
+        return int(word)
+    for name in ("OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "PMIX_RANK", "PMI_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    raise SystemExit("supervisor: INDEX is env, but neither mpirun nor srun started this process")

@@ -14,9 +14,9 @@ from its starter and ends the gang once nobody holds the other end of its standa
     TRIAL_DIR/logs/rankK.SSS.log   "monotonic seconds<tab>line", head and last segments kept
     TRIAL_DIR/exit.N.json          how it ended, written whole or not at all
 
-Where its ranks stand and what they are told is ``place.py``'s, who belongs to the gang and how
-it is ended ``members.py``'s. Imports are few on purpose (no pathlib, no subprocess, no
-contextlib): a trial's overhead is mostly this file's start-up.
+Where its ranks stand and what they are told is ``place.py``'s, the files above ``folder.py``'s, who
+belongs to the gang and how it is ended ``members.py``'s. Imports are few on purpose (no pathlib,
+no subprocess, no contextlib): a trial's overhead is mostly this file's start-up.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ TYPE_CHECKING = False
 HERE = os.path.dirname(os.path.abspath(__file__))
 if TYPE_CHECKING or __package__:
     from autotune.launchers.deadline import Deadline
+    from autotune.launchers.folder import TrialFolder
     from autotune.launchers.host import (
         boot_id,
         machine,
@@ -39,14 +40,14 @@ if TYPE_CHECKING or __package__:
         process_stat,
         read_object,
         secret_values,
-        write_whole,
     )
     from autotune.launchers.members import KILL_BOUND_S, Members, end_containers, sweep
-    from autotune.launchers.place import Place
+    from autotune.launchers.place import Place, part_index
     from autotune.launchers.rank import Rank, RankLog, start_process
 else:  # a script on a node: its neighbours lie beside it
     sys.path.insert(0, HERE)
     from deadline import Deadline
+    from folder import TrialFolder
     from host import (
         boot_id,
         machine,
@@ -55,10 +56,9 @@ else:  # a script on a node: its neighbours lie beside it
         process_stat,
         read_object,
         secret_values,
-        write_whole,
     )
     from members import KILL_BOUND_S, Members, end_containers, sweep
-    from place import Place
+    from place import Place, part_index
     from rank import Rank, RankLog, start_process
 
     sys.path.remove(HERE)
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 NODE_FILES = (
     "supervisor.py",
     "deadline.py",
+    "folder.py",
     "place.py",
     "members.py",
     "rank.py",
@@ -87,7 +88,7 @@ class Supervisor:
 
     def __init__(self, spec: dict[str, Any], folder: str, index: int) -> None:
         self.spec = spec
-        self.folder = folder
+        self.folder = TrialFolder(folder, spec["token"])
         self.index = index
         self.place = Place(spec, folder, index)
         self.node = self.place.node()
@@ -115,7 +116,7 @@ class Supervisor:
 
     def start_ranks(self, umask: int) -> None:
         """Start every rank of this part; OSError when one of them cannot be."""
-        os.makedirs(os.path.join(self.folder, "logs"), 0o700, exist_ok=True)
+        os.makedirs(self.folder.logs, 0o700, exist_ok=True)
         address, port = self.place.rendezvous(self.given_up)
         for rank, local_rank in self.place.ranks():
             env = self.place.environment(rank, local_rank, address, port)
@@ -123,7 +124,7 @@ class Supervisor:
 
     def given_up(self) -> bool:
         """Whether the gang was asked to end before its ranks were started."""
-        return self.terminated or os.path.exists(os.path.join(self.folder, "cancel"))
+        return self.terminated or self.folder.cancelled()
 
     def start_rank(self, rank: int, env: dict[str, str], umask: int) -> None:
         """Start one rank; where that fails, its log and exit code say it as a shell would."""
@@ -136,8 +137,8 @@ class Supervisor:
             pass
         os.set_blocking(source, False)
         secrets = tuple(secret_values(env))
-        log = RankLog(os.path.join(self.folder, "logs"), rank, source, secrets)
-        cwd = self.spec["cwd"] or self.folder
+        log = RankLog(self.folder.logs, rank, source, secrets)
+        cwd = self.spec["cwd"] or self.folder.path
         groups = (self.ranks[0].pid if self.ranks else 0, self.members.group)
         try:
             pid = start_process(self.place.argv(rank), env, cwd, sink, groups, umask)
@@ -233,30 +234,15 @@ class Supervisor:
 
     def look(self, now: float) -> None:
         """Look in the trial's folder, which may be a slow file system: cancelled? others failed?"""
-        names = self.files()
+        names = self.folder.names()
         self.deadline.look(names, now)
-        request = os.path.join(self.folder, "cancel")
         if "cancel" in names:
-            asked = read_object(request) or {}
+            asked = self.folder.request()
             if asked.get("dump"):
-                self.members.dump_stacks(self.spec["py_spy"], os.path.join(self.folder, "logs"))
+                self.members.dump_stacks(self.spec["py_spy"], self.folder.logs)
             self.begin_end("cancel", float(asked.get("grace_s", self.grace_s)), now)
-        elif int(self.spec["parts"]) > 1 and self.others_failed(names):
+        elif int(self.spec["parts"]) > 1 and self.folder.others_failed(names):
             self.expect_end()
-
-    def files(self) -> list[str]:
-        """Names in the trial's folder; empty where it is gone or cannot be read now."""
-        try:
-            return os.listdir(self.folder)
-        except OSError:
-            return []
-
-    def others_failed(self, names: list[str]) -> bool:
-        """Whether another part of the gang has told that it failed."""
-        told = [name for name in names if name.startswith("exit.")]
-        records = [read_object(os.path.join(self.folder, name)) for name in told]
-        ours = [record for record in records if record and record["token"] == self.spec["token"]]
-        return any(record["failed"] for record in ours)
 
     # -- ending
 
@@ -336,7 +322,7 @@ class Supervisor:
         identity["ranks"] = [rank for rank, _ in self.place.ranks()]
         identity["cgroup"] = self.members.group
         identity.update({"monotonic_s": time.monotonic(), "wall_s": time.time()})
-        write_whole(os.path.join(self.folder, f"supervisor.{self.index}.json"), identity, False)
+        self.folder.identify(self.index, identity)
         try:
             self.start_ranks(umask)
             self.sampler = start_sampler(self.place.visible_gpus(), self.spec["token"])
@@ -348,21 +334,9 @@ class Supervisor:
                 self.begin_end("start", 0.0, time.monotonic())
         self.watch(wake, lifeline)
         if self.spec["container_engine"] and self.ending:
-            folder = os.path.join(self.folder, "containers")
+            folder = os.path.join(self.folder.path, "containers")
             end_containers(self.spec["container_engine"], folder, self.ranks)
-        return self.tell(self.record())
-
-    def tell(self, record: dict[str, Any]) -> bool:
-        """Write the exit record; a full disk gets half a minute to recover."""
-        path = os.path.join(self.folder, f"exit.{self.index}.json")
-        for attempt in range(30):
-            try:
-                write_whole(path, record)
-                return True
-            except OSError as error:
-                print(f"autotune: {path}: {error}", file=sys.stderr, flush=True)
-                time.sleep(min(1.0, 0.1 * (attempt + 1)))
-        return False
+        return self.folder.tell_exit(self.index, self.record())
 
 
 def start_sampler(visible: list[str], token: str) -> Any:
@@ -381,16 +355,6 @@ def start_sampler(visible: list[str], token: str) -> Any:
         if not isinstance(error, OSError):
             print(f"autotune: GPUs are not sampled: {error!r}", file=sys.stderr, flush=True)
         return None
-
-
-def part_index(word: str) -> int:
-    """Which part of the gang this is: a number, or ``env`` for what mpirun or srun tell."""
-    if word != "env":
-        return int(word)
-    for name in ("OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "PMIX_RANK", "PMI_RANK"):
-        if name in os.environ:
-            return int(os.environ[name])
-    raise SystemExit("supervisor: INDEX is env, but neither mpirun nor srun started this process")
 
 
 def main(arguments: list[str]) -> int:

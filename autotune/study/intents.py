@@ -44,6 +44,12 @@ class Intent:
         names = {item.name for item in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in data.items() if key in names})
 
+    def again(self, **counts: int) -> Intent:
+        """The intent of the trial's next attempt, with the counts that have changed."""
+        return dataclasses.replace(
+            self, state="chosen", attempt=self.attempt + 1, token="", handle={}, **counts
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The row."""
         return dataclasses.asdict(self)

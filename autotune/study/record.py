@@ -2,8 +2,7 @@
 
 Each trial is created as one RUNNING row that already carries parameters, kind and reason, and
 is told with one result attribute, its constraint, and its state: few, short transactions.
-Optuna states: ``ok`` is COMPLETE; ``oom_gpu`` and ``invalid_config`` are PRUNED with a violated
-constraint, so that every Optuna sampler learns from them; the rest is FAIL.
+What a row holds is ``rows.py``'s.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import autotune
-from autotune.config import Config, ParameterValue
+from autotune.config import Config
 from autotune.errors import BadInput
-from autotune.study.codec import record_from_json, record_to_json
+from autotune.study.codec import record_to_json
 from autotune.study.constraints import constraint_attributes
 from autotune.study.intents import Intent
 from autotune.study.lease import Lease, lease_store
@@ -28,6 +27,7 @@ from autotune.study.paths import (
     read_json,
     write_atomically,
 )
+from autotune.study.rows import INTENT, RESULT, intent_of, record_of, told_state, trial_template
 from autotune.study.storage import (
     StorageAway,
     close_storage,
@@ -35,7 +35,7 @@ from autotune.study.storage import (
     redact_url,
     storage_errors,
 )
-from autotune.trial import SMALLER, Fidelity, Outcome, Prediction, TrialKind, TrialRecord
+from autotune.trial import Fidelity, Prediction, TrialKind, TrialRecord
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -43,9 +43,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 FORMAT = 1
-RESULT = "result"
-CHOSEN = "chosen"
-INTENT = "autotune:intent"
+UNNUMBERED = -1
 
 
 class Study:
@@ -168,7 +166,7 @@ class Study:
     def _take_in(self, trial: FrozenTrial) -> None:
         self._records[trial.number] = record_of(trial)
         self._trial_ids[trial.number] = trial._trial_id
-        self._intents[trial.number] = Intent.from_json(trial.system_attrs.get(INTENT))
+        self._intents[trial.number] = intent_of(trial)
 
     def hold(self) -> Lease:
         """Become the study's one controller; StudyHeld names the one that is."""
@@ -240,30 +238,8 @@ class Study:
         seed: int | None = None,
     ) -> TrialRecord:
         """Create a trial in one row: parameters, kind, reason and expectation are in it."""
-        from optuna.trial import TrialState, create_trial
-
-        active = {name: value for name, value in config.values.items() if value is not None}
-        chosen = {
-            "kind": kind,
-            "reason": reason,
-            "config_hash": config.hash,
-            "prediction": dataclasses.asdict(prediction),
-            "simulated": simulated,
-            "fidelity": fidelity,
-            "seed": seed,
-        }
-        template = create_trial(
-            state=TrialState.RUNNING,
-            params=active,
-            distributions={name: distributions[name] for name in active},
-            user_attrs={CHOSEN: chosen},
-            system_attrs={INTENT: Intent().to_json()},
-        )
-        with storage_errors(self.url):
-            trial_id = self.storage.create_new_trial(self._study_id, template)
-            number = self.storage.get_trial_number_from_id(trial_id)
-        record = TrialRecord(
-            number,
+        chosen = TrialRecord(
+            UNNUMBERED,
             dict(config.values),
             config.hash,
             kind=kind,
@@ -273,6 +249,12 @@ class Study:
             fidelity=fidelity,
             seed=seed,
         )
+        with storage_errors(self.url):
+            trial_id = self.storage.create_new_trial(
+                self._study_id, trial_template(chosen, distributions)
+            )
+            number = self.storage.get_trial_number_from_id(trial_id)
+        record = dataclasses.replace(chosen, number=number)
         self._records[number] = record
         self._trial_ids[number] = trial_id
         self._intents[number] = Intent()
@@ -337,18 +319,10 @@ class Study:
         the call may be repeated.
         """
         from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
 
         if record.outcome is None:
             raise ValueError(f"trial {record.number} has no outcome to tell")
-        state = TrialState.FAIL
-        values = None
-        if record.outcome is Outcome.OK and record.measurement and record.measurement.objective:
-            state, values = TrialState.COMPLETE, [record.measurement.objective.value]
-        elif record.outcome in (Outcome.OOM_GPU, Outcome.INVALID_CONFIG) or (
-            record.outcome is Outcome.OK and record.fidelity in ("throughput", *SMALLER)
-        ):
-            state = TrialState.PRUNED
+        state, values = told_state(record)
         trial_id = self._trial_ids[record.number]
         with storage_errors(self.url):
             try:
@@ -386,23 +360,3 @@ class Study:
                 self.lease.release()
             self.lease = None
         close_storage(self.storage)
-
-
-def record_of(trial: FrozenTrial) -> TrialRecord:
-    """The record that an Optuna trial of ours holds (a bare one for a stranger's trial)."""
-    told = trial.user_attrs.get(RESULT)
-    if isinstance(told, dict):
-        try:
-            return dataclasses.replace(record_from_json(told), number=trial.number)
-        except ValueError:
-            pass
-    values: dict[str, ParameterValue] = dict(trial.params)
-    chosen = trial.user_attrs.get(CHOSEN) or {}
-    record = record_from_json(
-        {"number": trial.number, "values": values, "config_hash": Config(values).hash, **chosen}
-    )
-    if trial.state.is_finished():
-        record = dataclasses.replace(
-            record, outcome=Outcome.CANCELLED, outcome_reason="told by another program"
-        )
-    return record
