@@ -80,8 +80,6 @@ def _columns(args: argparse.Namespace) -> dict[str, list[object]]:
         "empty_unused_memory_level": args.empty_unused_memory_level,
         "tp_comm_overlap": args.tp_comm_overlap,
         "optimizer_cpu_offload": args.optimizer_cpu_offload,
-        "attention_backend": "flash"
-        if args.attention_backend == "auto"
-        else args.attention_backend,
+        "attention_backend": args.attention_backend,
     }
     return {name: [value] for name, value in values.items()}
