@@ -80,6 +80,7 @@ class Controller:
         self._with_storage = self._outage.do
         self._poll_s = FASTEST_POLL_S
         self._over: str | None = None
+        self._drain_told = False
         self._spent: InfrastructureError | None = None
         self._parallel = 1
         self._best: Interval | None = None
@@ -126,6 +127,7 @@ class Controller:
         if self.signals.killing and self.running:
             self._leave(kill=True)
             return
+        self._tell_drain()
         settled = [watch for watch in self.running if watch.advance(self._to_beat(watch))]
         self._note_hopeless()
         for watch in settled:
@@ -208,6 +210,11 @@ class Controller:
             except CheckGivenUp:
                 return None
         return self._record(task)
+
+    def _tell_drain(self) -> None:
+        if self.signals.draining and self.running and not self._drain_told:
+            self._drain_told = True
+            self.listener.message("interrupted: waits for what runs; Ctrl-C again ends it at once")
 
     def _while_checking(self) -> None:
         self._with_storage(self._keep_lease)

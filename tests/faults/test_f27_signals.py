@@ -29,11 +29,11 @@ def interrupt(slow: Cli, started: Start, *signals: signal.Signals) -> tuple[Pope
     return run, hold
 
 
-def ended(run: Popen[str], slow: Cli, code: int) -> list[dict[str, Any]]:
-    """The trials that stand once the controller has left, as it should."""
+def ended(run: Popen[str], slow: Cli, code: int, told: str = "") -> list[dict[str, Any]]:
+    """The trials that stand once the controller has left, as it should, and told so."""
     _, said = run.communicate(timeout=120)
     assert run.returncode == code, said
-    assert "Traceback" not in said
+    assert "Traceback" not in said and told in said, said
     return check_invariants(slow, "s")
 
 
@@ -45,7 +45,8 @@ def test_f27_a_drain_lets_the_running_trial_finish(
     time.sleep(1.0)
     assert run.poll() is None, "it waits for the trial"
     hold.unlink()
-    assert [trial["outcome"] for trial in ended(run, slow, code)] == ["ok"]
+    told = "waits for what runs; Ctrl-C again ends it at once"
+    assert [trial["outcome"] for trial in ended(run, slow, code, told)] == ["ok"]
     slow("resume", "s")
     trials = check_invariants(slow, "s")
     assert_whole(trials)
