@@ -15,6 +15,8 @@ USER_FAULTS = re.compile(
     r"unknown option|not permitted|node count specification|exceeds|policy|must specify",
     re.IGNORECASE,
 )
+NODES_AWAY = "node configuration is not available"
+"""What ``sbatch --test-only`` also says while nodes are drained or down; sbatch itself queues."""
 FIELD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
 
 
@@ -52,8 +54,20 @@ def sbatch(argv: list[str], env: Mapping[str, str]) -> str:
     name = next(word for word in argv if word.startswith("--job-name="))
     run(["scancel", name.replace("--job-name", "--name")])  # it may have been queued all the same
     if USER_FAULTS.search(told):
-        raise BadInput(f"sbatch refuses: {told}. Correct the launcher's options.")
+        raise _refused(told)
     raise InfrastructureError(f"sbatch failed: {told}. `autotune resume` tries again.")
+
+
+def would_take(argv: list[str]) -> None:
+    """Ask Slurm, queueing nothing, about a request like `sbatch`'s; BadInput when it is refused."""
+    done = run([argv[0], "--test-only", *argv[1:], "--wrap=true"])
+    told = done.stderr.strip()
+    if done.returncode != 0 and USER_FAULTS.search(told) and NODES_AWAY not in told:
+        raise _refused(told)
+
+
+def _refused(told: str) -> BadInput:
+    return BadInput(f"sbatch refuses: {told}. Correct the launcher's options.")
 
 
 def node_names(placement: Sequence[str], allocation: str) -> set[str]:

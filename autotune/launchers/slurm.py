@@ -268,19 +268,19 @@ class Slurm:
         return math.ceil((job.time_limit_s + self.options.grace_s + LIMIT_MARGIN_S) / 60)
 
     def check(self, job: Job) -> None:
-        """Refuse what the partition or allocation can never run; see ``launchers.Launcher``.
+        """Refuse what Slurm takes but can never run, and what it refuses; see ``Launcher.check``.
 
-        With a QOS or arguments of the user's own only Slurm can tell, and does when it waits.
+        With a QOS or arguments of the user's own only Slurm can tell the former, while it waits.
         """
         if self.mode == "step":
             self._check_allocation(job)
             return
-        if self.sbatch_args or any(word.startswith("--qos=") for word in self.placement):
-            return
-        partition = limits.partition_of(self.placement)
-        lacking = limits.lacking(partition, job.nodes, 60.0 * self._minutes(job))
-        if lacking:
-            raise BadInput(f"slurm: no trial could ever start: {lacking}.")
+        if not (self.sbatch_args or any(word.startswith("--qos=") for word in self.placement)):
+            partition = limits.partition_of(self.placement)
+            lacking = limits.lacking(partition, job.nodes, 60.0 * self._minutes(job))
+            if lacking:
+                raise BadInput(f"slurm: no trial could ever start: {lacking}.")
+        commands.would_take(self._sbatch(job, "autotune-check"))
 
     def _check_allocation(self, job: Job) -> None:
         told = commands.show_job(self.allocation)

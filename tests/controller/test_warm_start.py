@@ -10,7 +10,7 @@ import pytest
 from tests.controller.conftest import Cli
 
 SIMULATED = ["run", "--space", "llama8b_tp_pp", "--simulate", "--set", "budget.finalists=0"]
-SIMULATED += ["--simulation-seed", "1"]  # a machine whose steps the model expects 16% wrong
+SIMULATED += ["--simulation-seed", "2"]  # a machine whose steps the model expects 22% wrong
 
 
 def settings(cli: Cli, name: str) -> dict[str, object]:

@@ -128,6 +128,7 @@ def test_a_partition_that_lost_a_node_is_waited_for(gangs: Gangs) -> None:
     update = ["scontrol", "update", "nodename=n2"]
     subprocess.run([*update, "state=down", "reason=test"], check=True)
     try:
+        gangs.launcher.check(actor_job("say=x", nodes=2))  # type: ignore[attr-defined]
         handle = gangs.start(actor_job("say=x", nodes=2))
         wait_until(lambda: gangs.launcher.poll(handle).detail)
         assert not gangs.launcher.poll(handle).hopeless
@@ -231,6 +232,13 @@ def test_a_forgotten_job_still_has_its_records(gangs: Gangs) -> None:
 def test_refusals_are_the_users(make_gangs, options) -> None:
     with pytest.raises(BadInput, match=r"sbatch refuses: .*partition"):
         make_gangs("slurm", {**options, "partition": "nowhere"}).start(actor_job("say=x"))
+    with pytest.raises(BadInput, match=r"sbatch refuses: .*partition"):
+        nowhere = get_launcher("slurm", {**options, "partition": "nowhere"})
+        nowhere.check(actor_job("say=x"))  # type: ignore[attr-defined]
+    strange = get_launcher("slurm", {**options, "gres": "unicorn"})
+    with pytest.raises(BadInput, match=r"sbatch refuses: .*generic resource"):
+        strange.check(actor_job("say=x", gpus_per_node=1))  # type: ignore[attr-defined]
+    get_launcher("slurm", options).check(actor_job("say=x"))  # type: ignore[attr-defined]
     with pytest.raises(BadInput, match="unknown mode 'sometimes'"):
         get_launcher("slurm", {"mode": "sometimes"})
     with pytest.raises(BadInput, match="needs an allocation"):

@@ -161,12 +161,7 @@ def resume(
     options = Options.from_json(opened.settings["options"])
     given = launcher_options(launcher_option)
     options = replace(options, launcher_options={**options.launcher_options, **given})
-    if space is None:
-        setting = prepare_space(kept, options)
-        setting.check_place()
-        _search(opened, setting, as_json)
-        return
-    wanted = load_space(space, changes)
+    wanted = load_space(space, changes) if space is not None else kept
     differences = kept.diff(wanted) if kept.fingerprint() != wanted.fingerprint() else []
     if differences and not extend:
         raise BadInput(
