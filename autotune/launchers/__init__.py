@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from autotune.errors import AutotuneError, BadInput, EngineLost
+from autotune.launchers.supervisor import NODE_FILES
 from autotune.trial import GangStatus, Handle, Job
 
 ENTRY_POINT_GROUP = "autotune.launchers"
-NODE_SIDE = frozenset({"supervisor", "place", "members", "rank", "cgroup", "host", "nvml"})
+NODE_SIDE = frozenset(name.removesuffix(".py") for name in NODE_FILES)
 MEMBERS = ("name", "submit", "poll", "cancel", "survivors", "find")
 
 
