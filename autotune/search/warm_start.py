@@ -1,7 +1,7 @@
 """What an earlier study taught about a cluster, carried into a new one.
 
 Carried are the cost model's constants, so residuals of prediction and never throughputs: they hold
-for other node counts and other models of the family, and in part for another GPU.
+for other models of the family, and in part for another number or kind of GPUs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from autotune.trial import TrialRecord
 
 BETWEEN_STUDIES = 0.2
 """Share of a constant's widest prior that differs between two studies on one kind of cluster."""
-OTHER_GPU = 0.5
-"""How much of a residual carries over to another kind of GPU."""
+OTHER_GPUS = 0.5
+"""How much of a residual carries over to another kind or number of GPUs."""
 
 
 def warm_started(
@@ -31,8 +31,8 @@ def warm_started(
     """``model`` with constants moved by what ``earlier``'s trials taught.
 
     ``legal`` is the legal set that ``trials`` were drawn from. Without a trial that ran, or out
-    of memory, nothing moves. On another kind of GPU half of the residual is carried, and no
-    constant becomes surer.
+    of memory, nothing moves. To another kind or number of GPUs half of the residual is carried,
+    and no constant becomes surer.
     """
     ledger = Ledger(legal, Objective())
     ledger.update(trials)
@@ -41,19 +41,21 @@ def warm_started(
         return model
     before = earlier.constants
     learned = Calibrator(prepare_table(earlier, legal)).fit(observations).constants
-    same = earlier.hardware.name == model.hardware.name
+    same = earlier.hardware.name == model.hardware.name and (
+        earlier.cluster.world_size == model.cluster.world_size
+    )
     return replace(model, constants=_carried(model.constants, before, learned, same, len(trials)))
 
 
 def _carried(
-    now: Constants, before: Constants, learned: Constants, same_gpu: bool, trials: int
+    now: Constants, before: Constants, learned: Constants, same_gpus: bool, trials: int
 ) -> Constants:
-    share = 1.0 if same_gpu else OTHER_GPU
+    share = 1.0 if same_gpus else OTHER_GPUS
     apart = np.hypot(learned.sigma, BETWEEN_STUDIES * nominal().sigma)
     return replace(
         now,
         mean=now.mean + share * (learned.mean - before.mean),
-        sigma=np.minimum(now.sigma, apart) if same_gpu else now.sigma,
-        time_sigma=learned.time_sigma if same_gpu else now.time_sigma,
+        sigma=np.minimum(now.sigma, apart) if same_gpus else now.sigma,
+        time_sigma=learned.time_sigma if same_gpus else now.time_sigma,
         origin=f"{now.origin}; moved by {trials} trials of an earlier study",
     )
