@@ -73,7 +73,7 @@ class Mpi:
         parts = 1 if job.per == "job" else job.nodes * per_node
         port = host.free_port() if self.master_addr else 0
         unit: Literal["node", "rank"] = "rank" if job.per == "rank" else "node"
-        hosts = tuple(name.partition(":")[0] for name in self._listed())
+        hosts = tuple(map(_name_in, self._listed()))
         plan = _gang.GangPlan(parts, unit, self.master_addr, port, hosts=hosts)
         env = _gang.prepare(job, trial_dir, token, self.options, plan)
         argv = self._mpirun(parts, per_node)
@@ -108,9 +108,7 @@ class Mpi:
         """Leave hosts out of ``hosts`` or of the hostfile; see ``launchers.Launcher``."""
         listed = self._listed()
         avoided = {host.short_name(name) for name in names}
-        kept = [
-            entry for entry in listed if host.short_name(entry.partition(":")[0]) not in avoided
-        ]
+        kept = [entry for entry in listed if host.short_name(_name_in(entry)) not in avoided]
         if len(kept) < max(1, needed) or len(kept) == len(listed):
             return False
         self.hosts, self.hostfile = tuple(kept), None
@@ -118,7 +116,7 @@ class Mpi:
 
     def check(self, job: Job) -> None:
         """Refuse more nodes than there are hosts; see ``launchers.Launcher``."""
-        there = {name.partition(":")[0] for name in self._listed()}
+        there = set(map(_name_in, self._listed()))
         if there and job.nodes > len(there):
             raise BadInput(
                 f"mpi: the job wants {job.nodes} nodes, hosts or hostfile name {len(there)}: "
@@ -127,7 +125,7 @@ class Mpi:
 
     def without_gpus(self) -> bool:
         """Whether only this machine is used, and has none; see ``launchers.Launcher``."""
-        names = {host.short_name(entry.partition(":")[0]) for entry in self._listed()}
+        names = {host.short_name(_name_in(entry)) for entry in self._listed()}
         here = {"localhost", "127.0.0.1", host.short_name(os.uname().nodename)}
         return names <= here | host.addresses() and not read_gpus()
 
@@ -149,6 +147,11 @@ class Mpi:
         if self.ssh_args:
             argv += ["--mca", "plm_rsh_args", self.ssh_args]
         return [*argv, *self.mpirun_args]
+
+
+def _name_in(entry: str) -> str:
+    """The host of ``host:slots``."""
+    return entry.partition(":")[0]
 
 
 def _hosts_in(hostfile: str | None) -> tuple[str, ...]:
